@@ -1,0 +1,54 @@
+"""Files of the older C milter (benno-milter up to 2.10), which lie in spools at the takeover.
+
+They are named `arch.XXXXXXXX`, `arch.XXXXXXXX.msg` or end in `.eml`, but never in `.S=SIZE.eml`. They
+begin with the same block, and nothing in the message is escaped: a message whose first lines are
+forged `X-REAL-RCPTTO` headers cannot be told from a longer list of recipients. They are taken for
+recipients, as the archiver takes them; every other forged line stays a line of the message. Lines end
+at CRLF or LF, and an address stands with or without brackets (sendmail(1) mail came without).
+"""
+
+from __future__ import annotations
+
+import re
+
+from benno_common.mailfile import GATEWAY, MAILFROM, RCPTTO, Decoder, Unescaper
+
+_NEW_NAME = re.compile(r"\.S=[0-9]+\.eml\Z")
+_OLD_NAME = re.compile(r"arch\.[^.]+(\.msg)?\Z|.*\.eml\Z", re.DOTALL)
+
+
+def is_old_name(name: str) -> bool:
+    """Whether a file of this name was written by the older milter, if it is a mail file at all."""
+    return _OLD_NAME.match(name) is not None and _NEW_NAME.search(name) is None
+
+
+class _Plain(Unescaper):
+    """A message in which nothing was escaped."""
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+
+class OldDecoder(Decoder):
+    """Reads such a file as mailfile.Decoder reads ours, with the same methods and errors."""
+
+    line = re.compile(
+        MAILFROM
+        + rb":[ \t]*(?:<(?P<sender>[^\r\n\0]*)>|(?P<bare_sender>[^\r\n\0]*?))[ \t]*\r?\n|"
+        + RCPTTO
+        + rb":[ \t]*(?:<(?P<recipient>[^\r\n\0]*)>|(?P<bare_recipient>[^\r\n\0]*?))[ \t]*\r?\n|"
+        + GATEWAY
+        + rb":[ \t]*(?P<gateway>[\x21-\x7e]+)[ \t]*\r?\n"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._message = _Plain()
+
+    def _take(self, line: re.Match[bytes]) -> None:
+        if line.lastgroup == "bare_sender":
+            self._sender = line["bare_sender"]
+        elif line.lastgroup == "bare_recipient":
+            self._recipients.append(line["bare_recipient"])
+        else:
+            super()._take(line)
