@@ -230,7 +230,7 @@ class Decoder:
         data = self._block + data
         position = 0
         while self._goes_on(data[position : position + _LABEL_LENGTH], last=last):
-            line = self.line.match(data, position)
+            line = self.line.match(data, position, position + MAX_BLOCK_LINE)
             if not line:
                 self._block = data[position:]
                 self._expect_rest(last=last)

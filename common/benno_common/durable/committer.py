@@ -1,0 +1,191 @@
+"""The committer: one thread that makes many files durable with few syncs.
+
+While one batch is being synced the next one collects. Of a batch, every file is written and its
+writeback started before the first sync waits, so that the disk works on all of them at once; then each
+is synced, each linked, and one sync of the directory makes all names durable. Measured on the design's
+machine: 3,400 files a second one by one, 8,760 in batches of 64.
+
+Errors are judged as narrowly as is safe. A file that cannot be written, synced or linked fails alone.
+A directory that cannot be synced, or no longer lies at its path, fails the batch; then nothing is
+accepted until the directory has been opened and tried anew, at most once a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benno_common.durable.directory import Directory, DirectoryUnusable
+from benno_common.durable.draft import Draft
+
+BATCH = 64
+RETRY_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One file to be made durable.
+
+    content: the whole file, or None where `draft` holds it, written and synced. name: makes a new
+    name at each call. done: for the owner's use, never called here. Afterwards either `stored` is
+    the name or `error` says why there is no file.
+    """
+
+    content: bytes | None
+    draft: Draft | None
+    name: Callable[[], str]
+    done: Callable[[Job], None]
+    stored: str | None = None
+    error: Exception | None = None
+
+
+class Committer(threading.Thread):
+    """Makes jobs durable until `stop()`.
+
+    report: called in this thread with each finished batch. changed: called in this thread when the
+    directory becomes unusable (the reason) or usable again (None). died: called if the thread ends
+    for any other reason than `stop()`; nothing is accepted any more then.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        min_free: int,
+        *,
+        report: Callable[[list[Job]], None],
+        changed: Callable[[str | None], None],
+        died: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name="committer", daemon=True)
+        self._directory = directory
+        self._min_free = min_free
+        self._report = report
+        self._changed = changed
+        self._died = died
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._stopping = False
+        self._next_try = 0.0
+        self.trouble: str | None = None  # why the directory takes nothing
+        self.shortage: str | None = directory.shortage(min_free)  # what the reserve lacks
+
+    def submit(self, job: Job) -> None:
+        self._queue.put(job)
+
+    def recheck(self) -> None:
+        """Look at the directory and the reserve soon, even if there is nothing to do."""
+        self._queue.put(None)
+
+    def stop(self) -> None:
+        """Finish what was submitted, then end."""
+        self._stopping = True
+        self._queue.put(None)
+
+    def run(self) -> None:
+        try:
+            while not (self._stopping and self._queue.empty()):
+                batch = self._collect()
+                self._commit(batch)
+                if batch:
+                    self._report(batch)
+        except BaseException as error:  # noqa: BLE001 - the process must hear of it
+            self._died(error)
+
+    def _collect(self) -> list[Job]:
+        jobs = [self._queue.get()]
+        with contextlib.suppress(queue.Empty):
+            while len(jobs) < BATCH:
+                jobs.append(self._queue.get_nowait())
+        return [job for job in jobs if job is not None]
+
+    def _commit(self, batch: list[Job]) -> None:
+        if not self._usable():
+            for job in batch:
+                _fail(job, DirectoryUnusable(self.trouble))
+            return
+        for step in (self._write, _sync, _link):
+            for job in batch:
+                if job.error is None:
+                    _attempt(job, step)
+        try:
+            if any(job.stored for job in batch):
+                self._directory.sync()
+            self._directory.verify()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was acknowledged yet
+            self._withdraw(batch, error)
+        for job in batch:
+            if job.draft is not None:
+                job.draft.close()
+        with contextlib.suppress(OSError):
+            self.shortage = self._directory.shortage(self._min_free)
+
+    def _write(self, job: Job) -> None:
+        if job.draft is None:
+            assert job.content is not None
+            job.draft = self._directory.draft()
+            job.draft.write(job.content)
+            job.draft.start_writeback()
+        elif job.draft.place is not self._directory.place:
+            raise DirectoryUnusable(
+                f"{self._directory.path} was opened anew while the file was written"
+            )
+
+    def _withdraw(self, batch: list[Job], error: Exception) -> None:
+        """The directory failed: refuse all that it was to hold, and open it anew before the next."""
+        self.trouble = str(error)
+        self._next_try = 0.0
+        for job in batch:
+            if job.stored is not None:
+                with contextlib.suppress(OSError):
+                    self._directory.unlink(job.stored)
+                job.stored = None
+                job.error = error
+        self._changed(self.trouble)
+
+    def _usable(self) -> bool:
+        if self.trouble is None:
+            return True
+        if time.monotonic() < self._next_try:
+            return False
+        self._next_try = time.monotonic() + RETRY_SECONDS
+        try:
+            self._directory.open()
+        except Exception as error:  # noqa: BLE001 - tried again, and told to each mail
+            self.trouble = str(error)
+            return False
+        self.trouble = None
+        self._changed(None)
+        return True
+
+
+def _sync(job: Job) -> None:
+    if job.content is not None:
+        assert job.draft is not None
+        job.draft.sync()
+
+
+def _link(job: Job) -> None:
+    assert job.draft is not None
+    for _ in range(100):
+        name = job.name()
+        with contextlib.suppress(FileExistsError):
+            job.draft.link(name)
+            job.stored = name
+            return
+    raise FileExistsError(f"a hundred names exist already, the last was {name}")
+
+
+def _attempt(job: Job, step: Callable[[Job], None]) -> None:
+    try:
+        step(job)
+    except Exception as error:  # noqa: BLE001 - one mail must not stop the others
+        _fail(job, error)
+
+
+def _fail(job: Job, error: Exception) -> None:
+    job.error = error
+    if job.draft is not None:
+        job.draft.close()

@@ -1,0 +1,55 @@
+"""The names of mail files: SECONDS.MICROSECONDS.UNIQUE[.LABEL].S=SIZE.eml
+
+They sort by time, and say how long the file is, so that a torn one is recognised. Files of the older C
+milter are called `arch.XXXXXXXX`, `arch.XXXXXXXX.msg` or anything else that ends in `.eml`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+import time
+
+_OURS = re.compile(r"[0-9]{10}\.[0-9]{6}\..*\.S=([0-9]{1,18})\.eml\Z", re.DOTALL)
+_SIZED = re.compile(r"\.S=[0-9]+\.eml\Z")
+_OLD = re.compile(r"arch\.[^.]+(\.msg)?\Z|[^.].*\.eml\Z", re.DOTALL)
+_UNSAFE = re.compile(r"[^A-Za-z0-9@._+=-]")
+
+
+class FileNames:
+    """Makes names; no two are equal, in this process or another. labelled: with time and sender."""
+
+    def __init__(self, *, labelled: bool = False) -> None:
+        self._labelled = labelled
+        self._process = secrets.token_hex(6)
+        self._counter = itertools.count()
+
+    def new(self, sender: bytes, size: int) -> str:
+        """A name for a file of `size` octets."""
+        micros = time.time_ns() // 1000
+        unique = f"{self._process}{next(self._counter):x}"
+        label = f".{_label(micros, sender)}" if self._labelled else ""
+        return f"{micros // 10**6:010d}.{micros % 10**6:06d}.{unique}{label}.S={size}.eml"
+
+
+def is_mail_name(name: str) -> bool:
+    """Whether a file of this name is a mail, of ours or of the older milter; held ones are none."""
+    return size_of(name) is not None or is_old_name(name)
+
+
+def is_old_name(name: str) -> bool:
+    """Whether a file of this name was written by the older milter, if it is a mail file at all."""
+    return _OLD.match(name) is not None and _SIZED.search(name) is None
+
+
+def size_of(name: str) -> int | None:
+    """The octets that a file of our naming has; None for every other name."""
+    match = _OURS.match(name)
+    return int(match[1]) if match else None
+
+
+def _label(micros: int, sender: bytes) -> str:
+    """Time in UTC and sender as a safe part of a file name."""
+    address = _UNSAFE.sub("_", sender.decode("ascii", "replace"))[:100] or "null-sender"
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(micros // 10**6)) + "." + address

@@ -1,0 +1,196 @@
+"""The socket that a daemon listens on: `unix:PATH`, `local:PATH`, `inet:PORT@HOST`, `inet6:PORT@HOST`.
+
+A Unix socket that a killed process left is replaced, but only if it is a socket and nobody answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benno_common.service import Exit
+
+BACKLOG = 1024
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    """A Unix socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True)
+class InetAddress:
+    """A TCP socket. host: None for all addresses. family: AF_UNSPEC for IPv4 and IPv6."""
+
+    host: str | None
+    port: int
+    family: socket.AddressFamily
+
+    def __str__(self) -> str:
+        return f"inet{'6' if self.family == socket.AF_INET6 else ''}:{self.port}@{self.host or '*'}"
+
+
+def parse_address(text: str) -> UnixAddress | InetAddress:
+    """`unix:PATH`, `local:PATH`, `inet:PORT[@HOST]`, `inet6:PORT[@HOST]`. Raises Exit."""
+    kind, _, rest = text.partition(":")
+    if kind in {"unix", "local"} and rest:
+        if len(os.fsencode(rest)) > 107:  # sockaddr_un, unix(7)
+            raise Exit(os.EX_CONFIG, f"socket {text}: a path has 107 octets at the most")
+        return UnixAddress(rest)
+    if kind in {"inet", "inet6"}:
+        port, at, host = rest.partition("@")
+        if port.isascii() and port.isdigit() and int(port) < 65536 and bool(at) == bool(host):
+            host = host.strip("[]")
+            family = socket.AF_INET6 if kind == "inet6" else socket.AF_INET
+            if kind == "inet" and not host:
+                family = socket.AF_UNSPEC
+            return InetAddress(host or None, int(port), family)
+        host, _, port = rest.rpartition(":")
+        if host and port.isdigit():  # as Postfix writes it
+            raise Exit(os.EX_CONFIG, f"socket {text}: write {kind}:{port}@{host}")
+    forms = "unix:PATH, local:PATH, inet:PORT@HOST or inet6:PORT@HOST"
+    raise Exit(os.EX_CONFIG, f"socket {text!r} is none of {forms}")
+
+
+def listen(address: UnixAddress | InetAddress, mode: int) -> list[socket.socket]:
+    """Listening sockets; a Unix socket gets `mode`. A stale one is replaced. Raises Exit."""
+    if isinstance(address, UnixAddress):
+        return [_listen_unix(address.path, mode)]
+    return _listen_inet(address)
+
+
+def check_address(address: UnixAddress | InetAddress) -> None:
+    """All that listen() does, but nothing stays behind. Raises Exit."""
+    if isinstance(address, InetAddress):
+        for listener in _listen_inet(address):
+            listener.close()
+        return
+    _examine_unix(address.path)
+    directory = os.path.dirname(os.path.abspath(address.path))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise Exit(
+            os.EX_NOPERM, f"socket {address.path}: {directory} does not exist or is not writable"
+        )
+
+
+def _listen_unix(path: str, mode: int) -> socket.socket:
+    if _examine_unix(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o777)  # nobody connects before the mode is right
+    try:
+        listener.bind(path)
+        os.chmod(path, mode)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Exit(os.EX_NOPERM, f"socket {path}: {error.strerror}") from error
+    finally:
+        os.umask(umask)
+    return listener
+
+
+def _examine_unix(path: str) -> bool:
+    """Whether a stale socket lies at `path`. Raises Exit for anything that must not be replaced."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise Exit(os.EX_CONFIG, f"socket {path}: there is something that is no socket; remove it")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Exit(os.EX_NOPERM, f"socket {path}: {error.strerror}") from error
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT_SECONDS)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            pass  # somebody listens, and is very busy
+        except OSError as error:
+            raise Exit(os.EX_NOPERM, f"socket {path}: {error.strerror}") from error
+    raise Exit(os.EX_UNAVAILABLE, f"socket {path}: another instance answers there")
+
+
+def _listen_inet(address: InetAddress) -> list[socket.socket]:
+    flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    try:
+        found = socket.getaddrinfo(
+            address.host, str(address.port), address.family, socket.SOCK_STREAM, 0, flags
+        )
+    except OSError as error:
+        raise Exit(os.EX_CONFIG, f"socket {address}: {error.strerror}") from error
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, where in found:
+            listener = _socket(family, kind, protocol)
+            if listener is not None:
+                listeners.append(listener)
+                _listen_at(listener, where)
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise Exit(_exit_code(error), f"socket {address}: {error.strerror}") from error
+    if not listeners:
+        raise Exit(os.EX_CONFIG, f"socket {address}: no such address on this machine")
+    return listeners
+
+
+def _socket(family: int, kind: int, protocol: int) -> socket.socket | None:
+    """A socket; None on a system without this family (IPv6, where all addresses were asked for)."""
+    try:
+        return socket.socket(family, kind, protocol)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+
+
+def _listen_at(listener: socket.socket, where: Any) -> None:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listener.bind(where)
+    listener.listen(BACKLOG)
+
+
+def _exit_code(error: OSError) -> int:
+    if error.errno == errno.EADDRINUSE:
+        return os.EX_UNAVAILABLE
+    return os.EX_NOPERM if error.errno in {errno.EACCES, errno.EPERM} else os.EX_CONFIG
+
+
+@contextlib.contextmanager
+def listening(address: UnixAddress | InetAddress, mode: int) -> Iterator[list[socket.socket]]:
+    """listen(), and remove our Unix socket at the end, if it is still ours."""
+    listeners = listen(address, mode)
+    identity = _identity(address)
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.close()
+        if isinstance(address, UnixAddress) and identity == _identity(address):
+            with contextlib.suppress(OSError):
+                os.unlink(address.path)
+
+
+def _identity(address: UnixAddress | InetAddress) -> tuple[int, int] | None:
+    if isinstance(address, UnixAddress):
+        with contextlib.suppress(OSError):
+            status = os.lstat(address.path)
+            return status.st_dev, status.st_ino
+    return None

@@ -1,0 +1,47 @@
+"""Which clients may connect over TCP."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Loopback, private (RFC 1918, RFC 4193) and link-local networks.
+DEFAULT = (
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+)
+
+
+class Networks:
+    """A set of IPv4 and IPv6 networks, each written `10.1.0.0/16`, or as one address.
+
+    Raises ValueError for what is neither.
+    """
+
+    def __init__(self, networks: Iterable[str] = DEFAULT) -> None:
+        self._networks: list[Network] = [_parse(network) for network in networks]
+
+    def __contains__(self, address: str) -> bool:
+        """Whether an address, as a socket's peer name gives it, is in one of the networks."""
+        peer = ipaddress.ip_address(address.partition("%")[0])
+        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
+            peer = peer.ipv4_mapped
+        return any(peer in network for network in self._networks)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self._networks))
+
+
+def _parse(network: str) -> Network:
+    try:
+        return ipaddress.ip_network(network)
+    except ValueError as error:
+        raise ValueError(f"{network!r} is no network like 10.1.0.0/16 ({error})") from error

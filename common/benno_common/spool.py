@@ -1,0 +1,127 @@
+"""A directory of mail files, as it is emptied: list oldest first, read, remove, hold.
+
+Our own names begin with the time, so they sort by age without a look at each file; files of the older
+milter have no time in their names, are older than all of ours, and come first. A million names fit
+into no list that stays small, so they come in windows: each scan of the directory keeps only the
+`size` first names after a given one.
+
+No envelope is ever guessed: what is not a regular file, is shorter or longer than its name says, or
+does not begin with a complete envelope, raises MailFileError with the reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benno_common.durable import Directory
+from benno_common.envelope import Envelope
+from benno_common.filename import is_mail_name, is_old_name, size_of
+from benno_common.mailfile import Decoder, MailFileError
+from benno_common.oldfile import OldDecoder
+
+WINDOW = 20_000
+READ_SIZE = 64 * 1024
+
+
+@dataclass
+class StoredMail:
+    """A mail file that was opened: its envelope, the octets of the file, and the message in pieces.
+
+    Reading `pieces` raises MailFileError if the file ends early, OSError if the disk fails.
+    """
+
+    envelope: Envelope
+    file_size: int
+    pieces: Iterator[bytes]
+
+
+class Spool:
+    """The mail files in a directory that is open."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def window(self, after: str | None = None, size: int = WINDOW) -> list[str]:
+        """The names of the `size` oldest mail files that come after the file named `after`.
+
+        Hidden and held files are none. Raises OSError.
+        """
+        start = None if after is None else _age(after)
+        with os.scandir(self._directory.place.fd) as entries:
+            names = (entry.name for entry in entries if is_mail_name(entry.name))
+            later = (_age(name) for name in names if start is None or _age(name) > start)
+            return [name for _, name in heapq.nsmallest(size, later)]
+
+    def read(self, name: str) -> StoredMail:
+        """Open a mail file and read its envelope. Raises MailFileError; OSError if the disk fails."""
+        fd = self._open(name)
+        try:
+            file_size = os.fstat(fd).st_size
+            _check_size(name, file_size)
+            decoder = OldDecoder() if is_old_name(name) else Decoder()
+            begin = b""
+            while decoder.envelope is None:
+                data = os.read(fd, READ_SIZE)
+                begin += decoder.feed(data) if data else decoder.finish()
+        except BaseException:
+            os.close(fd)
+            raise
+        return StoredMail(decoder.envelope, file_size, _pieces(fd, begin, decoder, file_size))
+
+    def remove(self, names: list[str]) -> None:
+        """Take files out for good: unlink each, then sync the directory once. Raises OSError."""
+        self._directory.remove(names)
+
+    def hold(self, name: str) -> str:
+        """Put a file aside as NAME.err, for a person to look at; returns the new name."""
+        held = self._directory.hold(name)
+        self._directory.sync()
+        return held
+
+    def _open(self, name: str) -> int:
+        """Open a regular file, never through a link and never waiting for a FIFO's other end."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, dir_fd=self._directory.place.fd)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO}:
+                raise MailFileError(f"{name} is not a regular file") from error
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise MailFileError(f"{name} is not a regular file")
+        return fd
+
+
+def _age(name: str) -> tuple[bool, str]:
+    return size_of(name) is not None, name
+
+
+def _check_size(name: str, size: int) -> None:
+    expected = size_of(name)
+    if expected is not None and expected != size:
+        raise MailFileError(f"{name} has {size} octets: it was torn or changed")
+    if expected is None and not is_old_name(name):
+        raise MailFileError(f"{name} is not the name of a mail file")
+
+
+def _pieces(fd: int, begin: bytes, decoder: Decoder, file_size: int) -> Iterator[bytes]:
+    try:
+        if begin:
+            yield begin
+        read = os.lseek(fd, 0, os.SEEK_CUR)
+        while data := os.read(fd, READ_SIZE):
+            read += len(data)
+            if piece := decoder.feed(data):
+                yield piece
+        if read != file_size:
+            raise MailFileError(f"{file_size} octets were there when the file was opened, now {read}")
+        if piece := decoder.finish():
+            yield piece
+    finally:
+        os.close(fd)

@@ -1,0 +1,266 @@
+"""One connection from the MTA: socket -> wire -> message -> maildrop -> reply.
+
+The callbacks only translate. While a piece of a mail is being flushed, nothing more is read. While a
+mail is being made durable, reading goes on, so that it is seen if the MTA leaves; but nothing of what
+comes is looked at before the mail was answered. A mail whose end has come is kept, whoever is still
+there.
+
+A fault of our own is logged and answered 451 at the end of the message. Nothing is ever answered
+positively but a mail that is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+from benno_common import log
+from benno_common.envelope import Envelope
+from benno_common.log import Stored
+from benno_common.maildrop import Mail, MailDrop
+from benno_common.networks import Networks
+from benno_milter import event as events
+from benno_milter import message, wire
+from benno_milter.statistics import Statistics
+
+ANSWER_SECONDS = 240.0  # Postfix waits 300 s (milter_content_timeout), Sendmail 5 min (E:5m)
+PROGRESS_SECONDS = 10.0
+NOT_STORED = "451 4.3.0 The mail archive could not store this mail"
+TOO_SLOW = "451 4.3.0 The mail archive is too slow"
+
+# What may wait in memory while a mail is being made durable; an honest MTA sends nothing then.
+MAX_WAITING = 64 * 1024
+
+# One buffer for all connections: what the loop read is taken out of it before it reads again.
+_BUFFER = memoryview(bytearray(64 * 1024))
+
+
+@dataclass
+class Shared:
+    """What all connections share. gateway: stands in every envelope. allowed: may connect over TCP."""
+
+    drop: MailDrop
+    gateway: bytes | None
+    allowed: Networks
+    statistics: Statistics = field(default_factory=Statistics)
+    connections: set[Connection] = field(default_factory=set)
+    empty: asyncio.Event = field(default_factory=asyncio.Event)  # there are no connections
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A mail whose end has come and that is being made durable. Times are of the monotonic clock."""
+
+    queue_id: str | None
+    envelope: Envelope
+    began: float
+    told: float  # when the MTA last heard of it
+
+    def refusal(self, reply: str, reason: str) -> message.Refuse:
+        return message.Refuse(reply, reason, self.envelope.sender, len(self.envelope.recipients))
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection from the MTA."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._wire = wire.Wire()
+        self._assembly = message.Assembly(shared.gateway)
+        self._mail: Mail | None = None  # begun, and its end has not come
+        self._envelope = Envelope(b"", ())  # of that mail
+        self._flushing = False
+        self._pending: Pending | None = None
+        self._draining = False
+        self._peer = "MTA"
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._shared.connections.add(self)
+        self._shared.empty.clear()
+        peer = transport.get_extra_info("peername")
+        if not peer:  # a Unix socket; who may connect is decided by its mode
+            return
+        self._peer = peer[0]
+        if self._peer not in self._shared.allowed:
+            log.peer_refused(self._peer, f"to allow it, start with --allow {self._peer}")
+            self._transport.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's interface
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._wire.receive(_BUFFER[:nbytes])
+        self._advance()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's interface
+        self._drop_mail()
+        self._pending = None
+        self._shared.connections.discard(self)
+        if not self._shared.connections:
+            self._shared.empty.set()
+
+    # What the daemon calls
+
+    def drain(self) -> None:
+        """End as soon as no mail is under way."""
+        self._draining = True
+        self._throttle()
+
+    def close(self) -> None:
+        """End now: a mail whose end has come is still kept, but nobody hears of it."""
+        self._transport.abort()
+
+    def tick(self, now: float) -> None:
+        """Once in a while: keep the MTA waiting for a slow disk, but not for ever."""
+        pending = self._pending
+        if pending is None:
+            return
+        if now - pending.began > ANSWER_SECONDS:
+            self._pending = None
+            reason = f"not durable after {ANSWER_SECONDS:.0f} s; if it will be, it comes twice"
+            self._refuse(pending.queue_id, pending.refusal(TOO_SLOW, reason))
+            self._advance()
+        elif now - pending.told > PROGRESS_SECONDS:
+            pending.told = now
+            self._transport.write(wire.PROGRESS)
+
+    # From packets to mails
+
+    def _advance(self) -> None:
+        """Handle what has arrived, up to where something must be waited for."""
+        try:
+            while not self._flushing and self._pending is None and not self._transport.is_closing():
+                event = self._wire.next_event()
+                if event is None:
+                    break
+                self._handle(event)
+                self._reply(event)
+        except events.ProtocolError as error:
+            log.protocol_violated(self._peer, str(error))
+            self._transport.abort()
+        except Exception as error:  # noqa: BLE001 - the MTA takes a lost connection for a temporary failure
+            log.unexpected(self._wire.queue_id, error)
+            self._transport.abort()
+        self._throttle()
+
+    def _throttle(self) -> None:
+        crowded = self._pending is not None and self._wire.waiting > MAX_WAITING
+        if self._flushing or crowded:
+            self._transport.pause_reading()
+            return
+        self._transport.resume_reading()
+        if self._draining and self._pending is None and self._assembly.idle:
+            self._transport.close()
+
+    def _handle(self, event: events.Event) -> None:
+        try:
+            for step in self._assembly.handle(event):
+                if isinstance(event, events.EndOfMessage):
+                    self._end(step, event.queue_id)
+                else:
+                    self._do(step)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the mail must come again
+            log.unexpected(self._wire.queue_id, error)
+            self._drop_mail()
+            if isinstance(event, events.EndOfMessage):
+                self._pending = None
+                self._transport.write(wire.refusal(NOT_STORED))
+            else:
+                self._assembly.fail(NOT_STORED, repr(error))
+
+    def _do(self, step: message.Step) -> None:
+        if isinstance(step, message.Append):
+            assert self._mail is not None
+            if self._mail.write(step.data):
+                self._flushing = True
+                self._mail.flush(self._flushed)
+        elif isinstance(step, message.Begin):
+            self._envelope = step.envelope
+            self._mail = self._shared.drop.begin(step.envelope)
+        else:
+            self._drop_mail()
+
+    def _end(self, step: message.Step, queue_id: str | None) -> None:
+        """A step at the end of the message; the last of them is answered, now or later."""
+        if isinstance(step, message.Refuse):
+            self._refuse(queue_id, step)
+        elif isinstance(step, message.Finish):
+            assert self._mail is not None
+            mail, self._mail = self._mail, None
+            now = time.monotonic()
+            self._pending = Pending(queue_id, self._envelope, began=now, told=now)
+            mail.commit().add_done_callback(functools.partial(self._committed, self._pending))
+        else:
+            self._do(step)
+
+    def _reply(self, event: events.Event) -> None:
+        if isinstance(event, events.Mail):
+            self._reply_to_mail()
+        elif isinstance(event, events.Negotiation):
+            self._transport.write(event.reply)
+        elif isinstance(event, (events.Rcpt, events.Content, events.Ignored)):
+            if event.owed:
+                self._transport.write(wire.CONTINUE)
+        elif isinstance(event, events.Quit):
+            self._transport.close()
+
+    def _reply_to_mail(self) -> None:
+        refusal = self._shared.drop.refusal()
+        if refusal is None:
+            self._transport.write(wire.CONTINUE)
+            return
+        self._assembly.fail(*refusal)
+        for step in self._assembly.handle(events.EndOfMessage(None)):
+            self._end(step, self._wire.queue_id)
+
+    def _refuse(self, queue_id: str | None, refusal: message.Refuse) -> None:
+        self._transport.write(wire.refusal(refusal.reply))
+        self._shared.statistics.refused += 1
+        _log_refusal(queue_id, refusal)
+
+    def _flushed(self) -> None:
+        self._flushing = False
+        self._advance()
+
+    def _committed(self, pending: Pending, answer: asyncio.Future[Stored]) -> None:
+        """The mail is durable, or never will be."""
+        seconds = time.monotonic() - pending.began
+        waiting = self._pending is pending and not self._transport.is_closing()
+        if waiting:
+            self._pending = None
+        error = answer.exception()
+        if error is None:
+            if waiting:
+                self._transport.write(wire.CONTINUE)
+            self._shared.statistics.stored(answer.result().size, seconds)
+            log.mail_stored(
+                pending.queue_id, pending.envelope, answer.result(), seconds, answered=waiting
+            )
+        elif waiting:
+            self._refuse(pending.queue_id, pending.refusal(NOT_STORED, str(error)))
+        else:
+            _log_refusal(pending.queue_id, pending.refusal("none, the MTA has gone", str(error)))
+        if waiting:
+            self._advance()
+
+    def _drop_mail(self) -> None:
+        if self._mail is not None:
+            mail, self._mail = self._mail, None
+            mail.abort()
+            self._flushing = False
+
+
+def _log_refusal(queue_id: str | None, refusal: message.Refuse) -> None:
+    log.mail_refused(
+        queue_id,
+        sender=refusal.sender,
+        recipients=refusal.recipients,
+        reply=refusal.reply,
+        reason=refusal.reason,
+    )

@@ -1,0 +1,140 @@
+"""The command line of benno-milter, drop-in for the one of the C milter."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benno_common import VERSION, log
+from benno_common.listener import InetAddress, UnixAddress, parse_address
+from benno_common.networks import DEFAULT, Networks
+from benno_common.service import Exit
+
+_DESCRIPTION = """\
+Writes each mail that Postfix or Sendmail accepts into a spool directory, with its true envelope, and
+answers the mail server only when the mail is safe on disk."""
+
+_EPILOG = """\
+Postfix: smtpd_milters = unix:benno-milter/benno-milter.sock and the same for non_smtpd_milters,
+milter_default_action = tempfail. See benno-milter(8)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The effective settings. min_free in octets."""
+
+    address: UnixAddress | InetAddress
+    spool: str
+    pidfile: str | None
+    gateway: bytes | None
+    socket_mode: int
+    label_names: bool
+    allowed: Networks
+    min_free: int
+    check: bool
+    log_target: log.Target
+
+
+def parse(arguments: Sequence[str]) -> Settings:
+    """Raises SystemExit for --help, --version and wrong usage, Exit for values that cannot be used."""
+    given = _parser().parse_args(list(_split(arguments)))
+    return Settings(
+        address=parse_address(given.socket),
+        spool=given.output,
+        pidfile=given.pidfile,
+        gateway=given.gateway,
+        socket_mode=given.socket_mode,
+        label_names=given.label_names,
+        allowed=_networks(given.allow),
+        min_free=given.min_free,
+        check=given.check,
+        log_target=given.log,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "benno-milter", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("-p", "--socket", required=True, metavar="ADDRESS", help="unix:PATH, inet:PORT@HOST or inet6:…")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="the spool directory, or the archiver's inbox",
+    )
+    add("-l", "--pidfile", metavar="FILE", help="write the process id there")
+    add(
+        "-g",
+        "--gateway",
+        type=_gateway,
+        metavar="NAME",
+        help="write X-BENNO-GW: NAME into each mail file",
+    )
+    add("-m", "--socket-mode", type=_mode, default=0o660, metavar="MODE", help="of a Unix socket (660)")
+    add("-i", "--foreground", action="store_true", help="accepted; it always stays in the foreground")
+    add("-t", "--label-names", action="store_true", help="put time and sender into the file names")
+    add(
+        "--allow",
+        nargs="+",
+        action="extend",
+        metavar="NETWORK",
+        help="who may connect over TCP (loopback and private networks); 0.0.0.0/0 ::/0 for all",
+    )
+    add(
+        "--min-free",
+        type=_size,
+        default="100M",
+        metavar="SIZE",
+        help="reserve of disk space (100M); 0: none",
+    )
+    add("--check", action="store_true", help="do all checks of the start, then exit")
+    add(
+        "--log",
+        choices=log.TARGETS,
+        default="auto",
+        help="where to log to (journal, terminal or syslog)",
+    )
+    add("--version", action="version", version=f"benno-milter {VERSION}")
+    return parser
+
+
+def _split(arguments: Sequence[str]) -> list[str]:
+    """Old unit files pass all of `${MILTERARGS}` as one argument, or as an empty one."""
+    split: list[str] = []
+    for argument in arguments:
+        several = re.match(r"-[^\s=]*\s", argument)
+        split += shlex.split(argument) if several else [argument] if argument else []
+    return split
+
+
+def _networks(given: list[str] | None) -> Networks:
+    try:
+        return Networks(DEFAULT if given is None else given)
+    except ValueError as error:
+        raise Exit(os.EX_USAGE, f"--allow: {error}") from error
+
+
+def _gateway(text: str) -> bytes:
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a name of printable ASCII without blanks")
+    return text.encode()
+
+
+def _mode(text: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no octal mode like 660")
+    return int(text, 8)
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size like 500M, 2G or 0")
+    return int(match[1]) << 10 * "_KMGT".index(match[2].upper() or "_")
