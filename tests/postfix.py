@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import smtplib
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,9 @@ class Postfix:
 
     def flush(self) -> None:
         """Try all deferred mail again, also what sendmail(1) left to be picked up."""
-        subprocess.run(["postqueue", "-c", str(self.root / "etc"), "-f"], check=True, env=self.environment)
+        subprocess.run(
+            ["postqueue", "-c", str(self.root / "etc"), "-f"], check=True, env=self.environment
+        )
 
 
 def available() -> bool:
@@ -115,8 +118,7 @@ def running(root: Path, milter: str, *, chroot: bool = False, extra: str = "") -
     (root / "etc" / "master.cf").write_text(_MASTER.format(port=port, chroot="y" if chroot else "n"))
     postfix = Postfix(root, port)
     command = ["postfix", "-c", str(root / "etc")]
-    quiet = {"check": True, "env": postfix.environment, "capture_output": True}
-    subprocess.run([*command, "start"], **quiet)  # type: ignore[call-overload]
+    subprocess.run([*command, "start"], check=True, env=postfix.environment, capture_output=True)
     pid = int((postfix.queue / "pid" / "master.pid").read_text())
     try:
         wait_for(lambda: _answers(port), "smtpd answers")
@@ -127,8 +129,6 @@ def running(root: Path, milter: str, *, chroot: bool = False, extra: str = "") -
 
 
 def _answers(port: int) -> bool:
-    import smtplib
-
     try:
         with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
             return client.noop()[0] == 250
