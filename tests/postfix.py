@@ -118,7 +118,10 @@ def running(root: Path, milter: str, *, chroot: bool = False, extra: str = "") -
     (root / "etc" / "master.cf").write_text(_MASTER.format(port=port, chroot="y" if chroot else "n"))
     postfix = Postfix(root, port)
     command = ["postfix", "-c", str(root / "etc")]
-    subprocess.run([*command, "start"], check=True, env=postfix.environment, capture_output=True)
+    started = subprocess.run(
+        [*command, "start"], check=False, env=postfix.environment, capture_output=True
+    )
+    assert started.returncode == 0, (started.stderr, postfix.log)
     pid = int((postfix.queue / "pid" / "master.pid").read_text())
     try:
         wait_for(lambda: _answers(port), "smtpd answers")

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Lint, types and all tests. Sets itself up; run it as often as you like.
+#
+#   ./test.sh              everything; as root on Debian it installs the system packages it needs
+#   ./test.sh quick        no real MTA, no root: under 30 seconds
+#   ./test.sh [quick] ...  further arguments go to pytest: ./test.sh -k postfix
+set -eu
+cd "$(dirname "$0")"
+
+quick=
+if [ "${1-}" = quick ]; then
+    quick=1
+    shift
+fi
+
+# What the tests use of the system: for the set-up itself, then for those marked `system`.
+packages="python3-venv"
+[ -n "$quick" ] || packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs openssl procps"
+if [ -z "$quick" ] && command -v javac >/dev/null; then
+    packages="$packages libmail-java"
+fi
+
+missing=
+if command -v dpkg-query >/dev/null; then
+    for package in $packages; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+    done
+fi
+if [ -n "$missing" ] && [ "$(id -u)" = 0 ]; then
+    echo "test.sh: installing$missing"
+    # A Postfix that the tests start has its own configuration; the system's stays without any.
+    echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+    apt-get update -q >/dev/null
+    # shellcheck disable=SC2086 # several words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null
+elif [ -n "$missing" ]; then
+    echo "test.sh: not installed, tests that need them are skipped:$missing"
+fi
+
+python=${PYTHON:-python3}
+if ! [ -f .venv/ready ] || [ pyproject.toml -nt .venv/ready ]; then
+    echo "test.sh: making .venv with $($python --version)"
+    "$python" -m venv .venv
+    .venv/bin/pip install -q -e '.[test]'
+    touch .venv/ready
+fi
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+if [ -n "$quick" ]; then
+    exec .venv/bin/python -m pytest -n 2 -m 'not system' "$@"
+fi
+exec .venv/bin/python -m pytest -n 2 "$@"
