@@ -41,7 +41,7 @@ python=${PYTHON:-python3}
 if ! [ -f .venv/ready ] || [ pyproject.toml -nt .venv/ready ]; then
     echo "test.sh: making .venv with $($python --version)"
     "$python" -m venv .venv
-    .venv/bin/pip install -q -e '.[test]'
+    .venv/bin/pip install -q --use-pep517 -e '.[test]'
     touch .venv/ready
 fi
 

@@ -2,7 +2,10 @@
 
 The dataclass is the documentation of the keys: its fields are the allowed keys, their annotations the
 types, their defaults the defaults. `bool`, `int`, `str`, `tuple[str, ...]` (an array of strings),
-`dict[str, str]` (a table of strings) and each of these with `| None` are understood.
+`dict[str, str]` (a table of strings) and each of these with `| None` are understood. What the types
+cannot say, its `__post_init__` checks: a ValueError of `key: reason` is told with the line of that key.
+
+No error shows a value, except a bare true or false: it may be a password.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 if sys.version_info >= (3, 11):
@@ -29,6 +33,17 @@ _TYPES: dict[Any, tuple[str, str]] = {
     tuple[str, ...]: ("an array of strings", '["one", "two"]'),
     dict[str, str]: ("a table of strings", '{ "key" = "value" }'),
 }
+_NAMES = {
+    int: "a whole number",
+    float: "a fraction",
+    str: "a string",
+    list: "an array",
+    dict: "a table",
+}
+
+# What a parser appends to its message, and the beginning of a line that sets a key.
+_POSITION = re.compile(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$")
+_ASSIGNMENT = re.compile(r"[ \t]*([A-Za-z0-9_-]+)[ \t]*=[ \t]*([\"'\[{]?)")
 
 
 class ConfigError(ValueError):
@@ -39,48 +54,60 @@ def load(path: str, settings: type[_Settings]) -> _Settings:
     """Read the TOML file at `path` into the frozen dataclass `settings`. Raises ConfigError."""
     try:
         with open(path, "rb") as file:
-            text = file.read().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8: {error}"
-        raise ConfigError(f"{path}: {reason}") from error
+            data = file.read()
+        text = data.decode("utf-8-sig")  # Windows editors begin the file with a mark
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
     return parse(text, path, settings)
 
 
 def parse(text: str, path: str, settings: type[_Settings]) -> _Settings:
     """Read TOML text; `path` is named in errors. Raises ConfigError."""
+    kinds = {name: _without_none(hint) for name, hint in typing.get_type_hints(settings).items()}
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f'{path}: {error}; strings stand in quotes: key = "value"') from error
-    hints = typing.get_type_hints(settings)
-    fields = {field.name: field for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    except ValueError as error:  # not only TOMLDecodeError: a number may have too many digits
+        raise ConfigError(f"{path}:{_explain(str(error), text, kinds)}") from error
     values = {}
     for key, value in table.items():
         place = f"{path}:{_line_of(key, text)}: {key}"
-        if key not in fields:
-            raise ConfigError(f"{place}: unknown key{_suggest(key, fields)}")
-        values[key] = _convert(value, hints[key], place, key)
-    for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in values:
-            example = _TYPES[_without_none(hints[name])][1]
-            raise ConfigError(f"{path}: {name} is missing; write: {name} = {example}")
-    return settings(**values)
+        if key not in kinds:
+            raise ConfigError(f"{place}: unknown key{_suggest(key, kinds)}")
+        values[key] = _convert(value, kinds[key], place, key)
+    for name in _required(settings):
+        if name not in values:
+            raise ConfigError(f"{path}: {name} {_missing(name, kinds[name], table)}")
+    try:
+        return settings(**values)
+    except ValueError as error:
+        key = str(error).partition(":")[0]
+        line = f":{_line_of(key, text)}" if key in values else ""
+        raise ConfigError(f"{path}{line}: {error}") from error
+
+
+def _required(settings: Any) -> list[str]:
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(settings)
+        if field.default is missing and field.default_factory is missing
+    ]
 
 
 def _convert(value: object, kind: Any, place: str, key: str) -> object:
-    kind = _without_none(kind)
     if kind == tuple[str, ...]:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        value = tuple(value) if isinstance(value, list) else value
     elif kind == dict[str, str]:
         fits = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     else:
         fits = type(value) is kind  # a bool is an int for isinstance
     if not fits:
         expected, example = _TYPES[kind]
-        raise ConfigError(f"{place}: {_show(value)} is not {expected}; write: {key} = {example}")
-    return value
+        raise ConfigError(f"{place}: {_describe(value)} is not {expected}; write: {key} = {example}")
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _without_none(kind: Any) -> Any:
@@ -89,19 +116,58 @@ def _without_none(kind: Any) -> Any:
     return kind
 
 
-def _show(value: object) -> str:
+def _describe(value: object) -> str:
+    """The type of a value, and of the first item in it that is no string."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    others = [f" with {_describe(item)}" for item in items if not isinstance(item, str)]
+    return "".join([_NAMES.get(type(value), "a date or time"), *others[:1]])
 
 
-def _suggest(key: str, known: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(key, known, 1)
+def _suggest(key: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(key.lower(), known, 1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
 
 
+def _missing(name: str, kind: Any, table: dict[str, Any]) -> str:
+    """What to do about a missing key, which may stand where it belongs to a table."""
+    for key, value in table.items():
+        if isinstance(value, dict) and name in value:
+            return f"stands in the table [{key}]; write it above [{key}]"
+    return f"is missing; write: {name} = {_TYPES[kind][1]}"
+
+
+def _explain(reason: str, text: str, kinds: Mapping[str, Any]) -> str:
+    """Line, key, reason and what to write, for text that is no TOML."""
+    position = _POSITION.search(reason)
+    lines = text.rstrip("\n").split("\n")
+    number = int(position[1]) if position and position[1] else len(lines)
+    reason = _POSITION.sub("", reason)
+    assignment = _ASSIGNMENT.match(lines[number - 1])
+    if not assignment:
+        return f"{number}: {reason}"
+    key, opening = assignment.groups()
+    if reason.startswith("Cannot overwrite"):
+        reason = "the key stands here a second time"
+    elif not opening:  # text without quotes, most likely
+        expected, example = _TYPES[kinds.get(key, str)]
+        reason += f"; write {expected}: {key} = {example}"
+    return f"{number}: {key}: {reason}"
+
+
 def _line_of(key: str, text: str) -> int:
-    """The line where a top-level key or table begins; 1 if it is written in an unusual way."""
-    name = rf"(?:{re.escape(key)}|\"{re.escape(key)}\"|'{re.escape(key)}')"
-    found = re.search(rf"^[ \t]*(?:{name}[ \t]*[=.]|\[+[ \t]*{name}[ \t]*[\].])", text, re.MULTILINE)
-    return text.count("\n", 0, found.start()) + 1 if found else 1
+    """The line where a top-level key or table begins: each statement is given to the parser alone."""
+    statement, begin, in_table = "", 1, False
+    for number, line in enumerate(text.split("\n"), 1):
+        statement += line + "\n"
+        try:
+            found = tomllib.loads(statement)
+        except ValueError:
+            continue  # the value goes on in the next line
+        is_header = statement.lstrip().startswith("[")
+        if key in found and (is_header or not in_table):
+            return begin
+        in_table = in_table or is_header
+        statement, begin = "", number + 1
+    return 1

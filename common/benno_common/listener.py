@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from benno_common.service import Exit
 
 BACKLOG = 1024
 _CONNECT_SECONDS = 5.0
+
+_PORT_AND_HOST = re.compile(r"(?P<port>[0-9]{1,9})(?:@(?P<host>[^@]+))?")
+_HOST_AND_PORT = re.compile(r"(?P<host>[^@]+):(?P<port>[0-9]{1,9})")  # as Postfix writes it
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class InetAddress:
     family: socket.AddressFamily
 
     def __str__(self) -> str:
-        return f"inet{'6' if self.family == socket.AF_INET6 else ''}:{self.port}@{self.host or '*'}"
+        kind = "inet6" if self.family == socket.AF_INET6 else "inet"
+        return f"{kind}:{self.port}@{self.host}" if self.host else f"{kind}:{self.port}"
 
 
 def parse_address(text: str) -> UnixAddress | InetAddress:
@@ -49,19 +54,23 @@ def parse_address(text: str) -> UnixAddress | InetAddress:
         if len(os.fsencode(rest)) > 107:  # sockaddr_un, unix(7)
             raise Exit(os.EX_CONFIG, f"socket {text}: a path has 107 octets at the most")
         return UnixAddress(rest)
-    if kind in {"inet", "inet6"}:
-        port, at, host = rest.partition("@")
-        if port.isascii() and port.isdigit() and int(port) < 65536 and bool(at) == bool(host):
-            host = host.strip("[]")
-            family = socket.AF_INET6 if kind == "inet6" else socket.AF_INET
-            if kind == "inet" and not host:
-                family = socket.AF_UNSPEC
-            return InetAddress(host or None, int(port), family)
-        host, _, port = rest.rpartition(":")
-        if host and port.isdigit():  # as Postfix writes it
-            raise Exit(os.EX_CONFIG, f"socket {text}: write {kind}:{port}@{host}")
-    forms = "unix:PATH, local:PATH, inet:PORT@HOST or inet6:PORT@HOST"
-    raise Exit(os.EX_CONFIG, f"socket {text!r} is none of {forms}")
+    parts = _PORT_AND_HOST.fullmatch(rest) or _HOST_AND_PORT.fullmatch(rest)
+    if kind not in {"inet", "inet6"} or not parts:
+        forms = "unix:PATH, local:PATH, inet:PORT@HOST or inet6:PORT@HOST"
+        raise Exit(os.EX_CONFIG, f"socket {text!r} is none of {forms}")
+    return _inet_address(text, kind, parts["port"], parts["host"])
+
+
+def _inet_address(text: str, kind: str, port: str, host: str | None) -> InetAddress:
+    if int(port) > 65535:
+        raise Exit(os.EX_CONFIG, f"socket {text}: a port is 65535 at the most")
+    if host is None:
+        return InetAddress(None, int(port), socket.AF_INET6 if kind == "inet6" else socket.AF_UNSPEC)
+    kind = "inet6" if ":" in host else kind
+    host = host.strip("[]")
+    if text not in {f"{kind}:{port}@{host}", f"{kind}:{port}@[{host}]"}:
+        raise Exit(os.EX_CONFIG, f"socket {text}: write {kind}:{port}@{host}")
+    return InetAddress(host, int(port), socket.AF_INET6 if kind == "inet6" else socket.AF_INET)
 
 
 def listen(address: UnixAddress | InetAddress, mode: int) -> list[socket.socket]:
@@ -86,17 +95,20 @@ def check_address(address: UnixAddress | InetAddress) -> None:
 
 
 def _listen_unix(path: str, mode: int) -> socket.socket:
-    if _examine_unix(path):
-        os.unlink(path)
+    stale = _examine_unix(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o777)  # nobody connects before the mode is right
     try:
+        if stale:
+            os.unlink(path)
         listener.bind(path)
         os.chmod(path, mode)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise Exit(os.EX_NOPERM, f"socket {path}: {error.strerror}") from error
+        taken = error.errno == errno.EADDRINUSE  # another one was quicker
+        code = os.EX_UNAVAILABLE if taken else os.EX_NOPERM
+        raise Exit(code, f"socket {path}: {error.strerror}") from error
     finally:
         os.umask(umask)
     return listener
@@ -130,11 +142,12 @@ def _listen_inet(address: InetAddress) -> list[socket.socket]:
         found = socket.getaddrinfo(
             address.host, str(address.port), address.family, socket.SOCK_STREAM, 0, flags
         )
-    except OSError as error:
-        raise Exit(os.EX_CONFIG, f"socket {address}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: for a name like a..b
+        reason = error.strerror if isinstance(error, OSError) else "no host has such a name"
+        raise Exit(os.EX_CONFIG, f"socket {address}: {reason}") from error
     listeners: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, where in found:
+        for family, kind, protocol, _, where in dict.fromkeys(found):  # /etc/hosts may repeat one
             listener = _socket(family, kind, protocol)
             if listener is not None:
                 listeners.append(listener)

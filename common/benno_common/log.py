@@ -10,13 +10,14 @@ terminal, else to syslog with facility mail, and without a syslog socket to stan
 
 from __future__ import annotations
 
+import errno
 import logging
 import logging.handlers
 import os
 import stat
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from benno_common.envelope import Envelope
 
@@ -39,14 +40,21 @@ class Stored:
     escaped: int
 
 
-class _JournalFormatter(logging.Formatter):
-    """Lines with the priority that sd-daemon(3) reads: <6>text."""
+class _Formatter(logging.Formatter):
+    """Puts two blanks before each line of a traceback, so that none can pass for a line of the log."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        return "\n".join(f"  {_printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
+class _JournalFormatter(_Formatter):
+    """Each line with the priority that sd-daemon(3) reads: <6>text."""
 
     _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 
     def format(self, record: logging.LogRecord) -> str:
         priority = next(number for level, number in self._PRIORITIES if record.levelno >= level)
-        return f"<{priority}>{super().format(record)}"
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 def setup(program: str, target: Target = "auto") -> None:
@@ -56,15 +64,17 @@ def setup(program: str, target: Target = "auto") -> None:
     logging.raiseExceptions = False  # a log that cannot be written must not stop the mail
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if target == "syslog":
+        if not _is_socket(SYSLOG_SOCKET):  # the handler would not tell
+            raise FileNotFoundError(errno.ENOENT, "no syslog listens there", SYSLOG_SOCKET)
         facility = logging.handlers.SysLogHandler.LOG_MAIL
         handler = logging.handlers.SysLogHandler(SYSLOG_SOCKET, facility)
         handler.append_nul = False
-        handler.setFormatter(logging.Formatter(f"{program}[{os.getpid()}]: %(message)s"))
+        handler.setFormatter(_Formatter(f"{program}[{os.getpid()}]: %(message)s"))
     elif target == "journal":
         handler.setFormatter(_JournalFormatter("%(message)s"))
     else:
         form = f"%(asctime)s {program}[{os.getpid()}]: %(levelname)s: %(message)s"
-        handler.setFormatter(logging.Formatter(form))
+        handler.setFormatter(_Formatter(form))
     _log.handlers[:] = [handler]
     _log.propagate = False
     _log.setLevel(logging.INFO)
@@ -73,7 +83,7 @@ def setup(program: str, target: Target = "auto") -> None:
 def _find_target() -> Target:
     if _is_journal():
         return "journal"
-    if sys.stderr.isatty() or not _is_socket(SYSLOG_SOCKET):
+    if os.isatty(2) or not _is_socket(SYSLOG_SOCKET):
         return "stderr"
     return "syslog"
 
@@ -96,12 +106,10 @@ def _is_socket(path: str) -> bool:
 
 def safe(text: bytes | str) -> str:
     """Text from outside as one visible word: other octets than printable ASCII as \\xNN."""
-    if isinstance(text, bytes):
-        text = text.decode("ascii", "backslashreplace")
+    octets = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
     return "".join(
-        letter if " " < letter <= "~" and letter != "\\" else letter.encode("unicode_escape").decode()
-        for letter in text
-    ).replace(" ", "\\x20")
+        chr(octet) if 0x20 < octet < 0x7F and octet != 0x5C else f"\\x{octet:02x}" for octet in octets
+    )
 
 
 def mail_stored(
@@ -149,15 +157,19 @@ def protocol_violated(peer: str, reason: str) -> None:
 
 def unexpected(queue_id: str | None, error: BaseException) -> None:
     """A fault of this program, answered temporarily."""
-    _log.error("%s: unexpected %r", safe(queue_id or NO_QUEUE_ID), error, exc_info=error)
+    # Not repr(): that of an encoding error shows the text, which may be a message.
+    what = _printable(f"{type(error).__name__}: {error}")
+    _log.error("%s: unexpected %s", safe(queue_id or NO_QUEUE_ID), what, exc_info=error)
 
 
 def directory_changed(path: str, reason: str | None) -> None:
     """The directory cannot take mail any more (reason), or can again (None)."""
     if reason is None:
-        _log.warning("%s takes mail again", path)
+        _log.warning("%s takes mail again", _printable(path))
     else:
-        _log.error("%s takes no mail, all is refused until it does: %s", path, _printable(reason))
+        _log.error(
+            "%s takes no mail, all is refused until it does: %s", _printable(path), _printable(reason)
+        )
 
 
 def statistics(*, mails: int, size: int, refused: int, mean_ms: float, worst_ms: float) -> None:

@@ -32,11 +32,13 @@ class _Plain(Unescaper):
 class OldDecoder(Decoder):
     """Reads such a file as mailfile.Decoder reads ours, with the same methods and errors."""
 
+    # Blanks around a bare address are stripped in _take: one repetition beside another would cost
+    # the cube of a forged line's length.
     line = re.compile(
         MAILFROM
-        + rb":[ \t]*(?:<(?P<sender>[^\r\n\0]*)>|(?P<bare_sender>[^\r\n\0]*?))[ \t]*\r?\n|"
+        + rb":(?:[ \t]*<(?P<sender>[^\r\n\0]*)>[ \t]*|(?P<bare_sender>[^\r\n\0]*))\r?\n|"
         + RCPTTO
-        + rb":[ \t]*(?:<(?P<recipient>[^\r\n\0]*)>|(?P<bare_recipient>[^\r\n\0]*?))[ \t]*\r?\n|"
+        + rb":(?:[ \t]*<(?P<recipient>[^\r\n\0]*)>[ \t]*|(?P<bare_recipient>[^\r\n\0]*))\r?\n|"
         + GATEWAY
         + rb":[ \t]*(?P<gateway>[\x21-\x7e]+)[ \t]*\r?\n"
     )
@@ -47,8 +49,8 @@ class OldDecoder(Decoder):
 
     def _take(self, line: re.Match[bytes]) -> None:
         if line.lastgroup == "bare_sender":
-            self._sender = line["bare_sender"]
+            self._sender = line["bare_sender"].strip(b" \t")
         elif line.lastgroup == "bare_recipient":
-            self._recipients.append(line["bare_recipient"])
+            self._recipients.append(line["bare_recipient"].strip(b" \t"))
         else:
             super()._take(line)

@@ -29,20 +29,22 @@ class Exit(Exception):
 
 @contextlib.contextmanager
 def pidfile(path: str | None) -> Iterator[None]:
-    """Write our process id to `path` for as long as we run. Raises Exit."""
+    """Write our process id to `path` for as long as we run, or until another does. Raises Exit."""
     if not path:
         yield
         return
+    ours = f"{os.getpid()}\n"
     try:
         with open(path, "w", encoding="ascii") as file:
-            file.write(f"{os.getpid()}\n")
+            file.write(ours)
     except OSError as error:
         raise Exit(os.EX_CANTCREAT, f"PID file {path}: {error.strerror}") from error
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            if file.read() == ours:
+                os.unlink(path)
 
 
 def notify(state: str) -> None:

@@ -31,9 +31,9 @@ class HeaderText:
         begin = b""
         if self._separator:
             name, end, data = data.partition(b"\0")
+            if len(name) > MAX_NAME or (last and not end):
+                raise ProtocolError("a header without a value")
             if not end:
-                if last or len(name) > MAX_NAME:
-                    raise ProtocolError("a header without a value")
                 self._held = name
                 return b""
             begin, self._separator = name + self._separator, b""
@@ -43,10 +43,11 @@ class HeaderText:
         if last:
             if value[-1:] != b"\0":
                 raise ProtocolError("a header whose value does not end in NUL")
-            value = value[:-1] + b"\r\n"
+            value = value[:-1]
         elif value[-1:] == b"\r":
             value, self._held = value[:-1], b"\r"
         if b"\0" in value:
             raise ProtocolError("a header with NUL in its value")
-        # A value may end in CR: the CRLF put after it is not a line end of its own.
-        return _BARE_LF.sub(b"\r\n", value) if b"\n" in value[:-2] else value
+        if b"\n" in value:
+            value = _BARE_LF.sub(b"\r\n", value)
+        return value + b"\r\n" if last else value

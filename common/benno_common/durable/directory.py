@@ -48,7 +48,7 @@ class Directory:
             raise DirectoryUnusable(errno.ESTALE, reason)
         sweep(self.path)
         self._choose_way(place)
-        with _explained(self.path), _full_disk_passed():
+        with _explained(self.path), _full_disk_passed(place):
             _check_files(self.path, place)
             _check_sync(place)
         self._place = place
@@ -63,11 +63,14 @@ class Directory:
         os.fsync(self.place.fd)
 
     def verify(self) -> None:
-        """Raises DirectoryUnusable if the path no longer leads to this directory."""
+        """Raises DirectoryUnusable if the path no longer leads here, or nothing can be staged."""
         with _explained(self.path):
             status = os.stat(self.path)
         if (status.st_dev, status.st_ino) != (self.place.device, self.place.inode):
             raise DirectoryUnusable(errno.ESTALE, f"another directory lies at {self.path} now")
+        if self.place.staging is not None:
+            with _explained(self.place.staging.path):
+                os.stat(self.place.staging.path)
 
     def shortage(self, min_free: int) -> str | None:
         """What is lacking where less than min_free octets, or 1,000 inodes, are free; 0: no reserve."""
@@ -138,13 +141,14 @@ def _explained(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _full_disk_passed() -> Iterator[None]:
+def _full_disk_passed(place: Place) -> Iterator[None]:
     """Lets a full disk pass: no fault of the directory, and each mail finds out when it is over."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
+        place.chmod = True  # perhaps no file could be made to see whether that is needed
 
 
 def _check_files(path: str, place: Place) -> None:
