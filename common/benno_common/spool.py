@@ -71,7 +71,9 @@ class Spool:
         except BaseException:
             os.close(fd)
             raise
-        return StoredMail(decoder.envelope, file_size, _pieces(fd, begin, decoder, file_size))
+        pieces = _pieces(fd, begin, decoder, file_size)
+        next(pieces)  # it has begun, so that the file is closed even if nobody reads it
+        return StoredMail(decoder.envelope, file_size, pieces)
 
     def remove(self, names: list[str]) -> None:
         """Take files out for good: unlink each, then sync the directory once. Raises OSError."""
@@ -112,6 +114,7 @@ def _check_size(name: str, size: int) -> None:
 
 def _pieces(fd: int, begin: bytes, decoder: Decoder, file_size: int) -> Iterator[bytes]:
     try:
+        yield b""
         if begin:
             yield begin
         read = os.lseek(fd, 0, os.SEEK_CUR)

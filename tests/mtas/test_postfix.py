@@ -32,16 +32,16 @@ def _pair(
     tmp_path: Path, way: str = "unix", *, chroot: bool = False, extra: str = ""
 ) -> Iterator[tuple[postfix.Postfix, daemon.Daemon]]:
     """A milter and a Postfix that uses it, connected as the README says."""
-    sockets = tmp_path / "postfix" / "queue" / "benno-milter"
+    sockets = tmp_path / "mta" / "queue" / "b"  # short: a socket path has 107 octets at the most
     sockets.mkdir(parents=True)
     for parent in (*list(sockets.parents)[:3], sockets):
         parent.chmod(0o755)
-    socket = f"unix:{sockets}/benno-milter.sock" if way == "unix" else "inet:0@127.0.0.1"
+    socket = f"unix:{sockets}/b.sock" if way == "unix" else "inet:0@127.0.0.1"
     with daemon.running(tmp_path / "spool", "-m", "666", socket=socket) as milter:
-        address = "unix:benno-milter/benno-milter.sock"
+        address = "unix:b/b.sock"
         if way == "inet":
             address = "inet:127.0.0.1:{1}".format(*milter.address)
-        with postfix.running(tmp_path / "postfix", address, chroot=chroot, extra=extra) as mta:
+        with postfix.running(tmp_path / "mta", address, chroot=chroot, extra=extra) as mta:
             yield mta, milter
 
 
