@@ -15,7 +15,11 @@ fi
 
 # What the tests use of the system: for the set-up itself, then for those marked `system`.
 packages="python3-venv"
-[ -n "$quick" ] || packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs openssl procps"
+if [ -z "$quick" ]; then
+    packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs openssl procps"
+    # For Sendmail, which is only unpacked: Debian installs one mail server.
+    packages="$packages m4 libwrap0"
+fi
 if [ -z "$quick" ] && command -v javac >/dev/null; then
     packages="$packages libmail-java"
 fi
@@ -43,6 +47,16 @@ if ! [ -f .venv/ready ] || [ pyproject.toml -nt .venv/ready ]; then
     "$python" -m venv .venv
     .venv/bin/pip install -q --use-pep517 -e '.[test]'
     touch .venv/ready
+fi
+
+if [ -z "$quick" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! [ -d .venv/sendmail ]; then
+    echo "test.sh: unpacking sendmail-bin and sendmail-cf in .venv/sendmail"
+    mkdir .venv/debs
+    (cd .venv/debs && apt-get update -q >/dev/null && apt-get download -q sendmail-bin sendmail-cf >/dev/null 2>&1)
+    for deb in .venv/debs/*.deb; do
+        dpkg -x "$deb" .venv/sendmail
+    done
+    rm -r .venv/debs
 fi
 
 .venv/bin/ruff check .

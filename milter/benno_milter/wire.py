@@ -43,6 +43,9 @@ MAX_COMMAND = 256 * 1024
 MAX_CONTENT = 256 * 1024 * 1024
 
 _LEADING_SPACE = definitions.ProtocolFlagsOther.HEADER_VALUE_LEADING_SPACE.value
+# Sendmail's larger packets, 256 KiB or 1 MiB (SMFIP_MDS_*): without them it cannot pass on a header of
+# more than 65,535 octets. purepythonmilter does not know them.
+_LARGE_PACKETS = 0x30000000
 _SET_MACROS = definitions.ActionFlags.SET_MACROS_LIST.value
 
 _NEGOTIATE = commands.OptionsNegotiate.command_char
@@ -216,7 +219,7 @@ class Wire:
         version, actions, flags = _OFFER.unpack_from(data)
         our_version, our_actions, our_flags = _OFFER.unpack_from(_WISHES, 1)
         actions &= our_actions
-        self._agreed = flags & our_flags
+        self._agreed = flags & (our_flags | _LARGE_PACKETS)
         offer = _OFFER.pack(min(version, our_version), actions, self._agreed)
         macros = _WISHES[1 + _OFFER.size :] if actions & _SET_MACROS else b""
         return _packet(_WISHES[:1] + offer + macros)
