@@ -18,7 +18,6 @@ from typing import Any
 from benno_common.service import Exit
 
 BACKLOG = 1024
-_CONNECT_SECONDS = 5.0
 
 _PORT_AND_HOST = re.compile(r"(?P<port>[0-9]{1,9})(?:@(?P<host>[^@]+))?")
 _HOST_AND_PORT = re.compile(r"(?P<host>[^@]+):(?P<port>[0-9]{1,9})")  # as Postfix writes it
@@ -124,12 +123,12 @@ def _examine_unix(path: str) -> bool:
     except OSError as error:
         raise Exit(os.EX_NOPERM, f"socket {path}: {error.strerror}") from error
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_CONNECT_SECONDS)
+        probe.setblocking(False)  # a Unix socket answers at once, or its queue is full
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             return True
-        except TimeoutError:
+        except BlockingIOError:
             pass  # somebody listens, and is very busy
         except OSError as error:
             raise Exit(os.EX_NOPERM, f"socket {path}: {error.strerror}") from error

@@ -69,7 +69,10 @@ class Mail:
         future.add_done_callback(lambda _: self._flushed(then))
 
     def commit(self) -> asyncio.Future[Stored]:
-        """Make the mail durable. Nothing may be called afterwards. The future raises what failed."""
+        """Make the mail durable. Nothing may be called afterwards. The future raises what failed.
+
+        Who waits for it may be cancelled: neither this mail nor another of its batch is touched.
+        """
         self._answer = self._drop.promise()
         data = self._take()
         if self._draft is None and self._error is None:
@@ -78,7 +81,7 @@ class Mail:
         else:
             future = self._drop.in_worker(self._finish, data)
             future.add_done_callback(lambda done: self._finished(done.result()))
-        return self._answer
+        return asyncio.shield(self._answer)
 
     def abort(self) -> None:
         """Forget the mail: nothing of it will ever be visible."""

@@ -25,6 +25,7 @@ import re
 from dataclasses import dataclass, field
 
 from benno_common.envelope import Envelope
+from benno_common.section import Section
 
 MAILFROM = b"X-REAL-MAILFROM"
 RCPTTO = b"X-REAL-RCPTTO"
@@ -34,7 +35,6 @@ PREFIX = b"X-Benno-Foreign-"
 # What a decoder holds of a block line at the most; no MTA passes on an address of this length.
 MAX_BLOCK_LINE = 1 << 20
 
-_LINE = re.compile(rb"[^\r\n]+")
 _UPPER = bytes(range(256)).upper()
 _INVISIBLE = bytes(octet for octet in range(256) if not 0x21 <= octet <= 0x7E)
 _DOTTED_AND_DOTLESS_I = (b"\xc4\xb0", b"\xc4\xb1")
@@ -90,65 +90,7 @@ GRAMMAR = Grammar(
 )
 
 
-class _Section:
-    """Finds the lines of a header section in a stream and lets a subclass edit where they begin.
-
-    The section ends with the first CRLFCRLF, counting a CRLF before the message, else with the
-    message. Lines are maximal runs of octets other than CR and LF. What follows passes unseen.
-    """
-
-    def __init__(self, reach: int) -> None:
-        self._reach = reach  # octets of a line that _edit wants to see
-        self._before = b"\r\n"  # the last octets seen, at most three
-        self._held = b""  # the beginning of a line that is still too short to be judged
-        self._inside = False  # what comes next continues a line that was judged
-        self._first = True  # no line was judged yet
-        self._open = True  # the section has not ended
-
-    def feed(self, data: bytes) -> bytes:
-        if not self._open:
-            return data
-        joined = self._before + data
-        end = joined.find(b"\r\n\r\n")
-        if end < 0:
-            self._before = joined[-3:]
-            return self._lines(data, last=False)
-        self._open = False
-        end += 4 - len(self._before)
-        return self._lines(data[:end], last=True) + data[end:]
-
-    def finish(self) -> bytes:
-        return self._lines(b"", last=True) if self._open else b""
-
-    def _lines(self, data: bytes, *, last: bool) -> bytes:
-        data = self._held + data
-        self._held = b""
-        if not data:
-            return b""
-        out: list[bytes] = []
-        done = 0  # octets of data that stand in out, or are dropped
-        for match in _LINE.finditer(data):
-            start, end = match.span()
-            if self._inside and start == 0:
-                continue
-            if end == len(data) and end - start < self._reach and not last:
-                self._held = data[start:]
-                break
-            insert, skip = self._edit(data[start : min(end, start + self._reach)])
-            self._first = False
-            if insert or skip:
-                out += (data[done:start], insert)
-                done = start + skip
-        self._inside = not self._held and data[-1] not in b"\r\n"
-        out.append(data[done : len(data) - len(self._held)])
-        return b"".join(out)
-
-    def _edit(self, head: bytes) -> tuple[bytes, int]:
-        """What to insert before a line, and how many of its octets to drop."""
-        raise NotImplementedError
-
-
-class Encoder(_Section):
+class Encoder(Section):
     """Makes a mail file of a message: `start()`, then `feed()` of each piece, then `finish()`.
 
     `escaped` counts the lines that could have been read as trusted headers.
@@ -164,21 +106,21 @@ class Encoder(_Section):
         """The block of trusted headers; nothing where the envelope is not to be stored."""
         return encode_block(self._envelope) if self._envelope else b""
 
-    def _edit(self, head: bytes) -> tuple[bytes, int]:
-        if not self._grammar.escapes(head, first=self._first):
+    def edit(self, head: bytes) -> tuple[bytes, int]:
+        if not self._grammar.escapes(head, first=self.first):
             return b"", 0
         self.escaped += 1
         return self._grammar.prefix, 0
 
 
-class Unescaper(_Section):
+class Unescaper(Section):
     """Takes the escaping off a message again. It does not know the trusted names."""
 
     def __init__(self, prefix: bytes = PREFIX) -> None:
         super().__init__(len(prefix) + 1)
         self._prefix = prefix
 
-    def _edit(self, head: bytes) -> tuple[bytes, int]:
+    def edit(self, head: bytes) -> tuple[bytes, int]:
         escaped = head.startswith(self._prefix) and len(head) > len(self._prefix)
         return b"", len(self._prefix) if escaped else 0
 

@@ -15,17 +15,15 @@ import asyncio
 import functools
 import socket
 import time
-from dataclasses import dataclass, field
 from typing import cast
 
 from benno_common import log
 from benno_common.envelope import Envelope
 from benno_common.log import Stored
-from benno_common.maildrop import Mail, MailDrop
-from benno_common.networks import Networks
+from benno_common.maildrop import Mail
 from benno_milter import event as events
 from benno_milter import message, wire
-from benno_milter.statistics import Statistics
+from benno_milter.shared import Pending, Shared
 
 ANSWER_SECONDS = 240.0  # Postfix waits 300 s (milter_content_timeout), Sendmail 5 min (E:5m)
 PROGRESS_SECONDS = 10.0
@@ -37,31 +35,6 @@ MAX_WAITING = 64 * 1024
 
 # One buffer for all connections: what the loop read is taken out of it before it reads again.
 _BUFFER = memoryview(bytearray(64 * 1024))
-
-
-@dataclass
-class Shared:
-    """What all connections share. gateway: stands in every envelope. allowed: may connect over TCP."""
-
-    drop: MailDrop
-    gateway: bytes | None
-    allowed: Networks
-    statistics: Statistics = field(default_factory=Statistics)
-    connections: set[Connection] = field(default_factory=set)
-    empty: asyncio.Event = field(default_factory=asyncio.Event)  # there are no connections
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """A mail whose end has come and that is being made durable. Times are of the monotonic clock."""
-
-    queue_id: str | None
-    envelope: Envelope
-    began: float
-    told: float  # when the MTA last heard of it
-
-    def refusal(self, reply: str, reason: str) -> message.Refuse:
-        return message.Refuse(reply, reason, self.envelope.sender, len(self.envelope.recipients))
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -86,7 +59,7 @@ class Connection(asyncio.BufferedProtocol):
         self._shared.connections.add(self)
         self._shared.empty.clear()
         peer = transport.get_extra_info("peername")
-        if not peer:  # a Unix socket; who may connect is decided by its mode
+        if not isinstance(peer, tuple):  # a Unix socket; who may connect is decided by its mode
             return
         self._peer = peer[0]
         self._tcp = transport.get_extra_info("socket")
@@ -100,8 +73,8 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._wire.receive(_BUFFER[:nbytes])
         if self._tcp is not None:
-            # Sendmail writes a packet in pieces, each of which would wait 40 ms for a delayed ACK of the
-            # one before. The option does not last, tcp(7).
+            # Sendmail writes a packet in pieces, each of which would wait 40 ms for a delayed ACK of
+            # the one before. The option does not last, tcp(7).
             self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._advance()
 
@@ -173,13 +146,14 @@ class Connection(asyncio.BufferedProtocol):
                 else:
                     self._do(step)
         except Exception as error:  # noqa: BLE001 - whatever it is, the mail must come again
-            log.unexpected(self._wire.queue_id, error)
             self._drop_mail()
             if isinstance(event, events.EndOfMessage):
+                log.unexpected(event.queue_id, error)
                 self._pending = None
                 self._transport.write(wire.refusal(NOT_STORED))
             else:
-                self._assembly.fail(NOT_STORED, repr(error))
+                log.unexpected(self._wire.queue_id, error)
+                self._assembly.fail(NOT_STORED, f"unexpected {type(error).__name__}")
 
     def _do(self, step: message.Step) -> None:
         if isinstance(step, message.Append):
@@ -199,10 +173,11 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(queue_id, step)
         elif isinstance(step, message.Finish):
             assert self._mail is not None
-            mail, self._mail = self._mail, None
             now = time.monotonic()
+            answer = self._mail.commit()
+            self._mail = None
             self._pending = Pending(queue_id, self._envelope, began=now, told=now)
-            mail.commit().add_done_callback(functools.partial(self._committed, self._pending))
+            answer.add_done_callback(functools.partial(self._committed, self._pending))
         else:
             self._do(step)
 

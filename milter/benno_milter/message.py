@@ -21,7 +21,11 @@ from benno_common.envelope import Envelope, is_storable
 from benno_milter.event import Abort, Content, EndOfMessage, Event, Mail, NewSession, Quit, Rcpt
 
 BAD_ADDRESS = "553 5.1.3 Address contains a control character that cannot be archived"
+TOO_MANY = "452 4.5.3 Too many recipients for the mail archive"
 NOT_UNDERSTOOD = "451 4.3.0 The mail archive could not understand this mail"
+
+# Octets of all recipients together; Postfix takes 1,000 recipients (smtpd_recipient_limit).
+MAX_RECIPIENTS = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Assembly:
     def _reset(self) -> None:
         self._sender: bytes | None = None
         self._recipients: list[bytes] = []
+        self._count = 0  # of recipients
+        self._octets = 0  # of all of them
         self._begun = False
         self._fault: tuple[str, str] | None = None  # reply and reason
 
@@ -114,7 +120,14 @@ class Assembly:
         if self._begun:
             self.fail(NOT_UNDERSTOOD, "a recipient came after the content")
             return [Cancel()]
-        self._recipients.append(self._address(address))
+        self._count += 1
+        self._octets += len(address)
+        if self._octets > MAX_RECIPIENTS:
+            self._recipients.clear()
+            self.fail(TOO_MANY, f"the recipients have more than {MAX_RECIPIENTS} octets")
+        recipient = self._address(address)
+        if self._fault is None:
+            self._recipients.append(recipient)
         return []
 
     def _content(self, data: bytes) -> list[Step]:
@@ -123,7 +136,7 @@ class Assembly:
     def _end(self) -> list[Step]:
         steps: list[Step] = []
         if self._refused() and self._fault:
-            steps.append(Refuse(*self._fault, self._sender or b"", len(self._recipients)))
+            steps.append(Refuse(*self._fault, self._sender or b"", self._count))
         else:
             steps += [*self._begin(), Finish()]
         self._reset()

@@ -18,7 +18,8 @@ from benno_common import VERSION, listener, log, service
 from benno_common.durable import Directory, DirectoryUnusable
 from benno_common.maildrop import MailDrop
 from benno_milter import options
-from benno_milter.connection import Connection, Shared
+from benno_milter.connection import Connection
+from benno_milter.shared import Shared
 
 # systemd kills after 90 s (TimeoutStopSec); an MTA that loses us defers its mail.
 DRAIN_SECONDS = 30.0

@@ -1,7 +1,6 @@
 """The milter protocol: packets to events, and replies to packets. No socket, no clock, no log.
 
-A packet is a length of four octets, a command of one, and data. Between two mails and within one, the
-MTA sends what was negotiated:
+A packet is a length of four octets, a command of one, and data. The MTA's commands:
 
     O  negotiation           D  macros of the next command     C H T U  connection, HELO, DATA, unknown
     M  MAIL    R  RCPT       L  one header    N  end of headers    B  body chunk    E  end of message
@@ -11,8 +10,8 @@ Header, end of headers and body become `Content`: the octets of the message as t
 handed out as it arrives, so that no packet need fit into memory; content of many packets comes as one
 event where no reply is owed between them.
 
-The numbers and the encoding of replies are purepythonmilter's; its decoders are not used, because they
-take packets over 65,536 octets and some ESMTP parameters for violations (Postfix sends both).
+The numbers and the encoding of replies are purepythonmilter's. Its decoders are not used: they take
+packets over 65,536 octets and some ESMTP parameters for violations (Postfix sends both).
 """
 
 from __future__ import annotations
@@ -39,12 +38,11 @@ from benno_milter.header import HeaderText
 
 # A command other than header or body must fit into memory: addresses, ESMTP arguments, macros.
 MAX_COMMAND = 256 * 1024
-# A longer header or body chunk is nonsense, not mail: Sendmail's largest chunk has 1 MiB.
-MAX_CONTENT = 256 * 1024 * 1024
+MAX_CONTENT = 256 * 1024 * 1024  # a longer header or body chunk is nonsense, not mail
 
 _LEADING_SPACE = definitions.ProtocolFlagsOther.HEADER_VALUE_LEADING_SPACE.value
-# Sendmail's larger packets, 256 KiB or 1 MiB (SMFIP_MDS_*): without them it cannot pass on a header of
-# more than 65,535 octets. purepythonmilter does not know them.
+# Sendmail's packets of 256 KiB or 1 MiB (SMFIP_MDS_*, which purepythonmilter does not know); without
+# them it cannot pass on a header of more than 65,535 octets.
 _LARGE_PACKETS = 0x30000000
 _SET_MACROS = definitions.ActionFlags.SET_MACROS_LIST.value
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +13,7 @@ from benno_common.durable.staging import Staging, sweep
 
 HELD = ".err"
 
+_PROBE = ".probe"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -201,7 +201,8 @@ def _has_unnamed_files(place: Place) -> bool:
 
 def _check_sync(place: Place) -> None:
     """Change the directory and sync the change. No watcher can take an empty subdirectory for mail."""
-    name = f".probe.{secrets.token_hex(8)}"
-    os.mkdir(name, 0o700, dir_fd=place.fd)
-    os.rmdir(name, dir_fd=place.fd)
+    with contextlib.suppress(FileExistsError):  # of a killed process, or of one that starts just now
+        os.mkdir(_PROBE, 0o700, dir_fd=place.fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(_PROBE, dir_fd=place.fd)
     os.fsync(place.fd)

@@ -1,0 +1,41 @@
+"""What all connections share, and the mail that one of them waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from benno_common.envelope import Envelope
+from benno_common.maildrop import MailDrop
+from benno_common.networks import Networks
+from benno_milter.message import Refuse
+from benno_milter.statistics import Statistics
+
+if TYPE_CHECKING:
+    from benno_milter.connection import Connection
+
+
+@dataclass
+class Shared:
+    """What all connections share. gateway: stands in every envelope. allowed: may connect over TCP."""
+
+    drop: MailDrop
+    gateway: bytes | None
+    allowed: Networks
+    statistics: Statistics = field(default_factory=Statistics)
+    connections: set[Connection] = field(default_factory=set)
+    empty: asyncio.Event = field(default_factory=asyncio.Event)  # there are no connections
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A mail whose end has come and that is being made durable. Times are of the monotonic clock."""
+
+    queue_id: str | None
+    envelope: Envelope
+    began: float
+    told: float  # when the MTA last heard of it
+
+    def refusal(self, reply: str, reason: str) -> Refuse:
+        return Refuse(reply, reason, self.envelope.sender, len(self.envelope.recipients))
