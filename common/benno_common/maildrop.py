@@ -112,7 +112,7 @@ class Mail:
             self._draft.write(self._encode(data))
             self._draft.start_writeback()
         except Exception as error:  # noqa: BLE001 - answered at the end of the message
-            self._error = error
+            self._error = error.with_traceback(None)  # it would hold us, and the directory open
 
     def _finish(self, data: bytes) -> Job | Exception:
         """In a worker thread: write and sync the rest."""
@@ -127,7 +127,7 @@ class Mail:
             return Job(None, self._draft, self._names(self._draft.size), self._committed)
         except Exception as error:  # noqa: BLE001 - answered at the end of the message
             self._close()
-            return error
+            return error.with_traceback(None)
 
     def _finished(self, outcome: Job | Exception) -> None:
         if isinstance(outcome, Job):

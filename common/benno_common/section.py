@@ -1,8 +1,8 @@
 """The header section of a message as a stream: its lines are found and may be edited where they begin.
 
 The section ends with the first CRLFCRLF, counting a CRLF before the message, else with the message.
-Its lines are maximal runs of octets other than CR and LF, which need not come in pairs. What follows the
-section passes unseen. Only the beginning of one line is ever held.
+Its lines are maximal runs of octets other than CR and LF, which need not come in pairs. What follows
+the section passes unseen. Only the beginning of one line is ever held.
 """
 
 from __future__ import annotations

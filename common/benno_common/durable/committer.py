@@ -142,7 +142,7 @@ class Committer(threading.Thread):
                 with contextlib.suppress(OSError):
                     self._directory.unlink(job.stored)
                 job.stored = None
-                job.error = error
+                job.error = error.with_traceback(None)
         self._changed(self.trouble)
 
     def _usable(self) -> bool:
@@ -186,6 +186,6 @@ def _attempt(job: Job, step: Callable[[Job], None]) -> None:
 
 
 def _fail(job: Job, error: Exception) -> None:
-    job.error = error
+    job.error = error.with_traceback(None)  # it would hold the job, and the directory open with it
     if job.draft is not None:
         job.draft.close()
