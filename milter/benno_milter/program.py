@@ -45,6 +45,9 @@ def main() -> int:
     except service.Exit as error:
         log.fatal(error.reason)
         return error.code
+    except Exception as error:  # noqa: BLE001 - the log is where an administrator looks
+        log.unexpected(None, error)
+        return os.EX_SOFTWARE
     return os.EX_OK
 
 
