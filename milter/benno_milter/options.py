@@ -6,8 +6,10 @@ import argparse
 import os
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from benno_common import VERSION, log
 from benno_common.listener import InetAddress, UnixAddress, parse_address
@@ -56,10 +58,14 @@ def parse(arguments: Sequence[str]) -> Settings:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(os.EX_USAGE, f"{self.prog}: {message}; see --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "benno-milter", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
-    )
+    parser = _Parser("benno-milter", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
     add = parser.add_argument
     add("-p", "--socket", required=True, metavar="ADDRESS", help="unix:PATH, inet:PORT@HOST or inet6:…")
     add(
@@ -110,7 +116,10 @@ def _split(arguments: Sequence[str]) -> list[str]:
     split: list[str] = []
     for argument in arguments:
         several = re.match(r"-[^\s=]*\s", argument)
-        split += shlex.split(argument) if several else [argument] if argument else []
+        try:
+            split += shlex.split(argument) if several else [argument] if argument else []
+        except ValueError as error:
+            raise Exit(os.EX_USAGE, f"{argument}: {error}") from error
     return split
 
 

@@ -1,0 +1,413 @@
+"""MailDrop on a real event loop: mails of all sizes, and mails given up at every moment."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import daemon
+from benno_common.durable import Draft
+from benno_common.envelope import Envelope
+from benno_common.filename import size_of
+from benno_common.log import Stored
+from benno_common.maildrop import FLUSH_SIZE, Mail, MailDrop
+from committing import SECONDS, descriptors, none_left
+from waiting import wait_for
+
+ENVELOPE = Envelope(b"a@example.org", (b"b@example.net", b"bcc@example.net"))
+HEADER = b"Subject: hi\r\nX-REAL-RCPTTO: <forged@x>\r\n\r\n"
+LARGE = HEADER + b"x" * (5 * FLUSH_SIZE)
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+
+Story = Callable[[MailDrop], Awaitable[None]]
+
+
+def on_a_loop(inbox: Path, story: Story, min_free: int = 0) -> None:
+    """Open a drop, run the story, close it; the committer must live, and no descriptor be left."""
+    deaths: list[BaseException] = []
+
+    async def whole() -> None:
+        drop = MailDrop(str(inbox), min_free=min_free, died=deaths.append)
+        drop.open()
+        before = descriptors()
+        await asyncio.wait_for(story(drop), SECONDS)
+        await until(lambda: none_left(before), "no descriptor is left")
+        await asyncio.wait_for(drop.close(), SECONDS)
+
+    asyncio.run(whole())
+    assert deaths == []
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """As wait_for(), without stopping the loop."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {SECONDS} s in vain: {what}"
+        await asyncio.sleep(0.001)
+
+
+async def fill(mail: Mail, message: bytes, piece: int = 30_000) -> None:
+    """Give the message as a connection does: no further piece before one was flushed."""
+    for start in range(0, len(message), piece):
+        if mail.write(message[start : start + piece]):
+            flushed = asyncio.Event()
+            mail.flush(flushed.set)
+            await flushed.wait()
+
+
+async def keep(drop: MailDrop, message: bytes, piece: int = 30_000) -> Stored:
+    mail = drop.begin(ENVELOPE)
+    await fill(mail, message, piece)
+    return await mail.commit()
+
+
+def kept(inbox: Path) -> list[bytes]:
+    """The messages in the inbox; their envelopes are ours, and there is nothing else."""
+    found = []
+    for path in sorted(inbox.iterdir()):
+        sender, recipients, message = daemon.read(path)
+        assert (sender, recipients) == (ENVELOPE.sender, ENVELOPE.recipients)
+        assert size_of(path.name) == path.stat().st_size
+        found.append(message)
+    return found
+
+
+class Barrier:
+    """Has a method wait in its thread: `reached` tells that it does, `open()` lets it go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        self.reached = threading.Event()
+        self._go_on = threading.Event()
+        method = getattr(owner, name)
+
+        def waiting(*arguments: Any) -> Any:
+            if threading.current_thread().name.startswith("worker"):
+                self.reached.set()
+                assert self._go_on.wait(SECONDS)
+            return method(*arguments)
+
+        monkeypatch.setattr(owner, name, waiting)
+
+    async def wait(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.reached.wait, SECONDS)
+
+    def open(self) -> None:
+        self._go_on.set()
+
+
+@pytest.fixture
+def slow_write(monkeypatch: pytest.MonkeyPatch) -> Iterator[Barrier]:
+    barrier = Barrier(monkeypatch, Draft, "write")
+    yield barrier
+    barrier.open()
+
+
+@pytest.fixture
+def slow_sync(monkeypatch: pytest.MonkeyPatch) -> Iterator[Barrier]:
+    """Of large mails only: workers sync them, and the committer the small ones."""
+    barrier = Barrier(monkeypatch, Draft, "sync")
+    yield barrier
+    barrier.open()
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("piece", [1000, FLUSH_SIZE - 1, FLUSH_SIZE, 3 * FLUSH_SIZE])
+@pytest.mark.parametrize(
+    "size",
+    [0, 1, len(HEADER), FLUSH_SIZE - 1, FLUSH_SIZE, FLUSH_SIZE + 1, 5 * FLUSH_SIZE, 5 * FLUSH_SIZE + 1],
+)
+def test_mail_of_any_size(inbox: Path, size: int, piece: int) -> None:
+    message = LARGE[:size] + b"y" * (size - len(LARGE))
+
+    async def story(drop: MailDrop) -> None:
+        stored = await keep(drop, message, piece)
+        assert stored.name == os.listdir(inbox)[0]
+        assert stored.size == size
+        assert stored.sha256 == hashlib.sha256(message).hexdigest()
+        assert stored.escaped == (size >= len(HEADER))
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == [message]
+
+
+def test_says_when_enough_is_held(inbox: Path) -> None:
+    async def story(drop: MailDrop) -> None:
+        mail = drop.begin(ENVELOPE)
+        assert [mail.write(b"x" * size) for size in (FLUSH_SIZE - 1, 0, 1, 0)] == [
+            False,
+            False,
+            True,
+            True,
+        ]
+        mail.abort()
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == []
+
+
+def test_two_hundred_mails_at_once(inbox: Path) -> None:
+    messages = [
+        HEADER + b"%06d" % number * (40_000 if number % 10 == 0 else 1) for number in range(200)
+    ]
+
+    async def story(drop: MailDrop) -> None:
+        await asyncio.gather(*[keep(drop, message) for message in messages])
+
+    on_a_loop(inbox, story)
+    assert sorted(kept(inbox)) == sorted(messages)
+
+
+def test_the_loop_never_touches_the_disk(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: dict[str, set[str]] = {}
+    names = ("open", "write", "posix_fadvise", "fdatasync", "link", "fsync", "unlink", "stat", "close")
+
+    def watch(name: str) -> None:
+        call = getattr(os, name)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            threads.setdefault(name, set()).add(threading.current_thread().name.partition("_")[0])
+            return call(*arguments, **named)
+
+        monkeypatch.setattr(os, name, watched)
+
+    async def story(drop: MailDrop) -> None:
+        for name in names:
+            watch(name)
+        await asyncio.gather(keep(drop, LARGE), keep(drop, HEADER))
+        aborted = drop.begin(ENVELOPE)
+        aborted.write(HEADER)
+        aborted.abort()
+        monkeypatch.undo()
+
+    on_a_loop(inbox, story)
+    assert {"worker", "committer"} >= set().union(*threads.values())
+    assert threads["write"] == {"worker", "committer"}
+    assert threads["link"] == {"committer"}
+
+
+# Given up
+
+
+def test_abort_before_anything_was_flushed(inbox: Path) -> None:
+    async def story(drop: MailDrop) -> None:
+        drop.begin(ENVELOPE).abort()
+        mail = drop.begin(ENVELOPE)
+        mail.write(HEADER)
+        mail.abort()
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == []
+
+
+def test_abort_while_a_piece_is_flushed(inbox: Path, slow_write: Barrier) -> None:
+    """The worker finishes, then the file is given up; nobody is told to send more."""
+    told: list[str] = []
+
+    async def story(drop: MailDrop) -> None:
+        mail = drop.begin(ENVELOPE)
+        assert mail.write(LARGE)
+        mail.flush(lambda: told.append("go on"))
+        await slow_write.wait()
+        mail.abort()
+        slow_write.open()
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == []
+    assert told == []
+
+
+def test_abort_between_two_flushes(inbox: Path) -> None:
+    async def story(drop: MailDrop) -> None:
+        mail = drop.begin(ENVELOPE)
+        await fill(mail, LARGE)
+        mail.abort()
+        assert (await keep(drop, HEADER)).size == len(HEADER)
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == [HEADER]
+
+
+@pytest.mark.parametrize("message", [HEADER, LARGE], ids=["small", "large"])
+def test_a_waiter_that_is_cancelled_does_not_stop_the_commit(inbox: Path, message: bytes) -> None:
+    """Nor those that wait for other mails of the same batch."""
+
+    async def story(drop: MailDrop) -> None:
+        mails = [drop.begin(ENVELOPE) for _ in range(3)]
+        for mail in mails:
+            await fill(mail, message)
+        waiters = [asyncio.ensure_future(mail.commit()) for mail in mails]
+        waiters[0].cancel()
+        stored = await asyncio.gather(*waiters[1:])
+        assert len({one.name for one in stored}) == 2
+        assert waiters[0].cancelled()
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == [message] * 3
+
+
+def test_closing_finishes_a_large_mail_that_nobody_waits_for(inbox: Path, slow_sync: Barrier) -> None:
+    async def story(drop: MailDrop) -> None:
+        mail = drop.begin(ENVELOPE)
+        await fill(mail, LARGE)
+        waiter = asyncio.ensure_future(mail.commit())
+        await slow_sync.wait()
+        waiter.cancel()
+        closing = asyncio.ensure_future(drop.close())
+        await asyncio.sleep(0)
+        slow_sync.open()
+        await closing
+
+    async def whole() -> None:
+        drop = MailDrop(str(inbox), died=lambda _: None)
+        drop.open()
+        await story(drop)
+
+    asyncio.run(asyncio.wait_for(whole(), SECONDS))
+    assert kept(inbox) == [LARGE]
+
+
+def test_closing_finishes_what_was_committed(inbox: Path) -> None:
+    messages = [HEADER, LARGE] * 10
+
+    async def whole() -> None:
+        drop = MailDrop(str(inbox), died=lambda _: None)
+        drop.open()
+        answers = []
+        for message in messages:
+            mail = drop.begin(ENVELOPE)
+            await fill(mail, message)
+            answers.append(mail.commit())
+        await drop.close()
+        assert all(answer.done() for answer in answers)
+
+    asyncio.run(asyncio.wait_for(whole(), SECONDS))
+    assert sorted(kept(inbox)) == sorted(messages)
+
+
+# Failures
+
+
+@pytest.mark.parametrize("nth", [1, 2, 5])
+@pytest.mark.parametrize("step", ["draft", "write", "sync", "link"])
+def test_a_failure_is_told_at_commit_and_leaves_nothing(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, step: str, nth: int
+) -> None:
+    """Whichever piece it was; the rest of the mail is taken, and not kept."""
+    calls: list[int] = []
+    name = "__init__" if step == "draft" else step
+    method = getattr(Draft, name)
+
+    def failing(self: Draft, *arguments: Any) -> Any:
+        calls.append(len(calls))
+        if len(calls) == nth:
+            raise NO_SPACE
+        return method(self, *arguments)
+
+    async def story(drop: MailDrop) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(Draft, name, failing)
+            results = [
+                await asyncio.gather(keep(drop, LARGE), return_exceptions=True) for _ in range(6)
+            ]
+        errors = [result[0] for result in results if isinstance(result[0], BaseException)]
+        assert errors == [NO_SPACE]
+        assert drop.refusal() is None
+        await keep(drop, HEADER)
+
+    on_a_loop(inbox, story)
+    assert sorted(kept(inbox)) == sorted([HEADER, *[LARGE] * 5])
+
+
+def test_a_small_mail_that_fails(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Draft, data: bytes) -> None:
+        raise NO_SPACE
+
+    async def story(drop: MailDrop) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(Draft, "write", full)
+            with pytest.raises(OSError, match="No space left"):
+                await keep(drop, HEADER)
+        await keep(drop, HEADER)
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == [HEADER]
+
+
+def test_a_slow_sync_of_a_large_mail_holds_no_small_one_up(inbox: Path, slow_sync: Barrier) -> None:
+    async def story(drop: MailDrop) -> None:
+        large = asyncio.ensure_future(keep(drop, LARGE))
+        await slow_sync.wait()
+        for _ in range(10):
+            await keep(drop, HEADER)
+        assert not large.done()
+        slow_sync.open()
+        await large
+
+    on_a_loop(inbox, story)
+    assert len(kept(inbox)) == 11
+
+
+def test_refuses_while_the_directory_is_gone_and_recovers(inbox: Path) -> None:
+    away = inbox.with_name("away")
+
+    async def story(drop: MailDrop) -> None:
+        assert drop.refusal() is None
+        os.rename(inbox, away)
+        with pytest.raises(OSError, match="No such file"):
+            await keep(drop, HEADER)
+        refusal = drop.refusal()
+        assert refusal
+        assert refusal[0] == "451 4.3.0 The mail archive is not available"
+        assert "No such file or directory" in refusal[1]
+        os.rename(away, inbox)
+        await until(lambda: drop.refusal() is None, "mail is taken again")
+        await keep(drop, HEADER)
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == [HEADER]
+
+
+def test_refuses_while_space_is_short_and_recovers(inbox: Path) -> None:
+    async def story(drop: MailDrop) -> None:
+        refusal = drop.refusal()
+        assert refusal
+        assert refusal[0] == "452 4.3.1 The mail archive is short of space"
+        assert "are kept in reserve" in refusal[1]
+        drop._committer._min_free = 1
+        await until(lambda: drop.refusal() is None, "mail is taken again")
+
+    on_a_loop(inbox, story, min_free=1 << 60)
+
+
+def test_the_death_of_the_committer_is_told_on_the_loop(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths: list[tuple[str, type[BaseException]]] = []
+
+    def died(error: BaseException) -> None:
+        deaths.append((threading.current_thread().name, type(error)))
+
+    async def whole() -> None:
+        drop = MailDrop(str(inbox), died=died)
+        drop.open()
+        monkeypatch.setattr(Draft, "link", lambda *_: (_ for _ in ()).throw(SystemExit()))
+        mail = drop.begin(ENVELOPE)
+        mail.write(HEADER)
+        answer = mail.commit()
+        await until(lambda: deaths, "the death is told")
+        assert not answer.done()
+
+    asyncio.run(asyncio.wait_for(whole(), SECONDS))
+    assert deaths == [(threading.main_thread().name, SystemExit)]
+    wait_for(lambda: kept(inbox) == [], "nothing was kept")

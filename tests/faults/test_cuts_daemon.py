@@ -1,0 +1,84 @@
+"""Power cuts while real clients send mail to the daemon: what they saw accepted is there.
+
+BENNO_CUTS_DAEMON: how many cuts in all (100). The last tests take a sync away, by having strace skip
+the call and tell the daemon that it succeeded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import daemon
+import powercut
+from load import Story, load
+from powercut import Disk
+from waiting import wait_for
+
+pytestmark = pytest.mark.system
+
+CUTS = int(os.environ.get("BENNO_CUTS_DAEMON", "100"))
+CLIENTS = 4
+LONGEST = 0.15  # seconds under load before a cut
+
+
+def cut_once(disk: Disk, story: Story, seed: str, wrapper: Sequence[str] = ()) -> None:
+    """Start the daemon and clients, cut the power under them, put it back."""
+    with daemon.running(disk.path, wrapper=wrapper) as milter:
+        answered = sum(story.replies.values())
+        with load(milter.address, story, clients=CLIENTS, seed=seed):
+            wait_for(lambda: sum(story.replies.values()) > answered, "the first mail is answered")
+            time.sleep(random.Random(seed).uniform(0, LONGEST))
+            disk.shut_down()
+            milter.process.kill()
+            with contextlib.suppress(ProcessLookupError):  # where a wrapper was killed
+                os.kill(milter.pid, 9)
+            milter.process.wait()
+    disk.restart()
+
+
+def cut_again_and_again(
+    disk: Disk, cuts: int, until: str = "", wrapper: Sequence[str] = ()
+) -> tuple[list[str], Story]:
+    """So many cuts, or until such a fault was seen."""
+    seed = random.randrange(10**9)
+    story = Story()
+    kept = 0
+    for cut in range(cuts):
+        cut_once(disk, story, f"{seed}.{cut}", wrapper)
+        files = disk.files()
+        faults = [f"seed {seed}, cut {cut}: {fault}" for fault in story.faults(files)]
+        kept += len(files)
+        if any(until in fault for fault in faults):
+            return faults, story
+        disk.empty()
+        story.forget()
+    print(f"{cuts} cuts of {disk.kind}: {kept} files kept, {dict(story.replies)}")
+    return [], story
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_what_was_accepted_survives_and_nothing_is_torn(tmp_path: Path, kind: str) -> None:
+    cuts = max(1, CUTS // 2)
+    with powercut.disk(tmp_path, kind) as disk:
+        faults, story = cut_again_and_again(disk, cuts)
+        disk.check()
+    assert faults == []
+    assert story.replies["accepted"] > 3 * cuts
+
+
+@pytest.mark.parametrize(("call", "seen"), [("fdatasync", "is torn"), ("fsync", "lost")])
+def test_a_missing_sync_is_seen(tmp_path: Path, call: str, seen: str) -> None:
+    """The instrument works: without the file sync, or without the directory's, mail is lost."""
+    powercut.need("strace")
+    skipping = f"strace -f -o /dev/null -e trace={call} -e inject={call}:retval=0".split()
+    with powercut.disk(tmp_path, "ext4") as disk:
+        faults, _ = cut_again_and_again(disk, 40, until=seen, wrapper=skipping)
+        print(f"{call}: seen after {disk.cuts} cuts: {faults[:3]}")
+    assert any(seen in fault for fault in faults)

@@ -1,0 +1,141 @@
+"""The spool goes away under load: refused, never written elsewhere, and unaided once it is back."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import daemon
+import powercut
+from daemon import Daemon
+from load import Story, as_kept, load, send
+from powercut import Disk
+from waiting import wait_for
+
+pytestmark = pytest.mark.system
+
+NOT_STORED = "451 4.3.0 The mail archive could not store this mail"
+NOT_AVAILABLE = "451 4.3.0 The mail archive is not available"
+# Root that may not do everything: it can still reach the test's directories, which are root's.
+ORDINARY_ROOT = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+
+@contextmanager
+def under_load(disk: Disk) -> Iterator[tuple[Daemon, Story]]:
+    """A daemon on the disk, and clients. In the end all that was accepted is there."""
+    seed = random.randrange(10**9)
+    story = Story()
+    with daemon.running(disk.path) as milter:
+        with load(milter.address, story, clients=4, seed=seed):
+            wait_for_more(story, "accepted")
+            yield milter, story
+            wait_for_more(story, "accepted")
+        assert story.faults(milter.files()) == [], f"seed {seed}"
+        assert story.torn_off == 0
+        assert milter.stop() == 0
+    assert set(story.replies) <= {"accepted", NOT_STORED, NOT_AVAILABLE}
+    print(dict(story.replies))
+
+
+def wait_for_more(story: Story, reply: str, count: int = 20) -> None:
+    before = story.replies[reply]
+    wait_for(lambda: story.replies[reply] > before + count, f"more mails get {reply!r}")
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_unmounted_and_mounted_again(tmp_path: Path, kind: str) -> None:
+    with powercut.disk(tmp_path, kind) as disk, under_load(disk) as (milter, story):
+        for _ in range(2):
+            disk.unmount(lazily=True)
+            accepted = story.replies["accepted"]
+            wait_for_more(story, NOT_AVAILABLE)
+            assert list(disk.path.iterdir()) == []
+            assert story.replies["accepted"] <= accepted + 4  # one of each client, on its way already
+            disk.mount()
+            wait_for_more(story, "accepted")
+        reasons = re.findall(r"takes no mail, all is refused until it does: (.*)", milter.log)
+        assert len(reasons) == milter.log.count("takes mail again") == 2
+        assert "another directory lies at" in reasons[0]
+
+
+def test_another_disk_is_mounted_there(tmp_path: Path) -> None:
+    """Not ours: nothing is written there. It goes again, and all is well."""
+    (tmp_path / "other").mkdir()
+    with (
+        powercut.disk(tmp_path) as disk,
+        powercut.disk(tmp_path / "other") as other,
+        under_load(disk) as (milter, story),
+    ):
+        disk.unmount(lazily=True)
+        other.mount_at(disk.path)
+        wait_for_more(story, NOT_AVAILABLE)
+        assert disk.files() == []
+        assert "is on another file system than before: mount it again, or restart" in milter.log
+        disk.unmount(lazily=True)
+        disk.mount()
+
+
+def test_read_only_and_writable_again(tmp_path: Path) -> None:
+    with powercut.disk(tmp_path) as disk, under_load(disk) as (milter, story):
+        for _ in range(3):
+            wait_for(lambda: disk.remounted("ro"), "no file is open for writing")
+            before = milter.files()
+            wait_for_more(story, NOT_STORED)
+            assert milter.files() == before
+            assert disk.remounted("rw")
+            wait_for_more(story, "accepted")
+        assert "Read-only file system" in milter.log
+
+
+def test_no_permission_any_more(tmp_path: Path) -> None:
+    powercut.need("setpriv")
+    spool = tmp_path / "spool"
+    with daemon.running(spool, wrapper=ORDINARY_ROOT) as milter:
+        assert send(milter.address) == "accepted"
+        spool.chmod(0)
+        for body in (b"small", b"x" * 300_000):
+            assert send(milter.address, body, "FORBIDDEN") == NOT_STORED
+        assert "Permission denied" in milter.wait_for_log("FORBIDDEN: refused.*")
+        spool.chmod(0o755)
+        for body in (b"small", b"x" * 300_000):
+            assert send(milter.address, body) == "accepted"
+        assert milter.mails() == [as_kept(), as_kept(b"small"), as_kept(b"x" * 300_000)]
+
+
+def test_removed_and_made_again(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    powercut.need()
+    with daemon.running(spool) as milter:
+        for body in (b"small", b"x" * 300_000):
+            spool.rmdir()
+            assert send(milter.address, body) == NOT_STORED
+            wait_for(lambda: send(milter.address) == NOT_AVAILABLE, "it is noticed", 5)
+            assert f"{spool}: No such file or directory" in milter.wait_for_log(
+                "refused.*not available.*"
+            )
+            spool.mkdir()
+            wait_for(lambda: send(milter.address) == "accepted", "mail is taken again", 5)
+            assert milter.mails() == [as_kept()]
+            milter.files()[0].unlink()
+        assert milter.log.count("takes no mail") == milter.log.count("takes mail again") == 2
+
+
+def test_not_mounted_at_the_start(tmp_path: Path) -> None:
+    """It starts on the mount point, which it cannot know; the disk that comes later is another one."""
+    with powercut.disk(tmp_path) as disk:
+        disk.unmount()
+        with daemon.running(disk.path) as milter:
+            assert send(milter.address) == "accepted"
+            disk.mount()
+            assert send(milter.address) == NOT_STORED
+            assert send(milter.address) == NOT_AVAILABLE
+            assert milter.files() == []
+            disk.unmount()
+            wait_for(lambda: send(milter.address) == "accepted", "mail is taken again", 5)
+            assert milter.mails() == [as_kept()] * 2
+        disk.mount()

@@ -1,0 +1,15 @@
+-- One mail with a recipient in BCC, a folded and an empty header, and a body in two chunks.
+
+dofile("mail.lua")
+conn = connect()
+mt.macro(conn, SMFIC_MAIL, "i", "QUEUEID")
+envelope(conn, "<a@b>", "<c@d>")
+expect("RCPT", mt.rcptto(conn, "<bcc@e>"), nil)
+expect("a header", mt.header(conn, "Subject", "plain"), nil)
+expect("a header", mt.header(conn, "X-Folded", "one\n\ttwo"), nil)
+expect("a header", mt.header(conn, "X-Empty", ""), nil)
+expect("end of headers", mt.eoh(conn), nil)
+expect("the body", mt.bodystring(conn, "hello\r\nwo"), nil)
+expect("the body", mt.bodystring(conn, "rld\r\n"), nil)
+finish(conn)
+mt.disconnect(conn)
