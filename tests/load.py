@@ -26,6 +26,7 @@ from benno_common.mailfile import MailFileError
 from mta import MTA, Header, message_of
 
 Address = str | tuple[str, int]
+Sizes = Callable[[random.Random], int]  # makes the size of the next body
 Envelope = tuple[bytes, tuple[bytes, ...]]
 
 
@@ -77,14 +78,9 @@ def _key(message: bytes) -> bytes:
 
 
 class Client(threading.Thread):
-    """Sends one mail after the other, on a new connection when it loses one, until told to stop.
+    """Sends one mail after the other, on a new connection when it loses one, until told to stop."""
 
-    sizes: makes the size of the next body.
-    """
-
-    def __init__(
-        self, address: Address, story: Story, name: str, sizes: Callable[[random.Random], int]
-    ) -> None:
+    def __init__(self, address: Address, story: Story, name: str, sizes: Sizes) -> None:
         super().__init__(name=name, daemon=True)
         self._address = address
         self._story = story
@@ -147,7 +143,7 @@ def load(
     *,
     clients: int,
     seed: object,
-    sizes: Callable[[random.Random], int] = small_and_large,
+    sizes: Sizes = small_and_large,
 ) -> Iterator[list[Client]]:
     """Clients that send while the body runs. At the end each finishes its mail, or loses it."""
     threads = [Client(address, story, f"{seed}.{number}", sizes) for number in range(clients)]

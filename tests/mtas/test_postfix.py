@@ -73,6 +73,7 @@ def test_corpus(tmp_path: Path, way: str, chroot: bool) -> None:
                 reply = client.send(case.sender, case.recipients, case.message)
                 assert reply.startswith("250"), (case.name, reply)
                 queued[queue_id(reply)] = case
+        wait_for(lambda: milter.log.count("stored file=") == len(cases), "a log line for each mail")
         archived = _archived(milter)
         assert archived.keys() == queued.keys()
         assert len(milter.files()) == len(cases)
