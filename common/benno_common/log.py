@@ -57,12 +57,27 @@ class _JournalFormatter(_Formatter):
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
+class _Unbuffered:
+    """Standard error, a line at a time: what could not be written is not tried again at the end."""
+
+    def __init__(self) -> None:
+        self._raw = getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
+
+    def write(self, text: str) -> None:
+        self._raw.write(text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is held."""
+
+
 def setup(program: str, target: Target = "auto") -> None:
     """Begin to log. Raises OSError if `target` is syslog and there is none."""
     if target == "auto":
         target = _find_target()
     logging.raiseExceptions = False  # a log that cannot be written must not stop the mail
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = (
+        logging.StreamHandler(_Unbuffered()) if sys.stderr else logging.NullHandler()
+    )
     if target == "syslog":
         if not _is_socket(SYSLOG_SOCKET):  # the handler would not tell
             raise FileNotFoundError(errno.ENOENT, "no syslog listens there", SYSLOG_SOCKET)

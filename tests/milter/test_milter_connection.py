@@ -148,7 +148,7 @@ def test_the_mta_leaves_on_a_real_disk(tmp_path: Path, log: list[str]) -> None:
         drop = MailDrop(str(tmp_path), died=lambda error: pytest.fail(repr(error)))
         drop.open()
         sync = drop.directory.sync
-        drop.directory.sync = lambda: (gone.wait(30), sync())[1]  # type: ignore[method-assign]
+        drop.directory.sync = lambda: (gone.wait(60), sync())[1]  # type: ignore[method-assign]
         shared = Shared(drop, None, Networks())
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
@@ -156,8 +156,8 @@ def test_the_mta_leaves_on_a_real_disk(tmp_path: Path, log: list[str]) -> None:
         await loop.connect_accepted_socket(lambda: Connection(shared), theirs)
         with ours:
             await loop.sock_sendall(ours, negotiation() + WHOLE)
-            await loop.sock_recv(ours, 1000)
-        await shared.empty.wait()
+            await asyncio.wait_for(loop.sock_recv(ours, 1000), 20)
+        await asyncio.wait_for(shared.empty.wait(), 20)
         gone.set()
         await drop.close()
 

@@ -74,14 +74,16 @@ def expected(prefixes: Sequence[bytes]) -> Counter[Archived]:
 def send_all(milter: daemon.Daemon, prefixes: Sequence[bytes], *, patient: bool) -> None:
     """Each prefix on its own connection, many at once. patient: hang up after the last reply."""
     for start in range(0, len(prefixes), GROUP):
+        group = prefixes[start : start + GROUP]
         with ExitStack() as stack:
-            for prefix in prefixes[start : start + GROUP]:
-                mta = stack.enter_context(MTA(milter.address))
+            connections = [stack.enter_context(MTA(milter.address)) for _ in group]
+            for mta, prefix in zip(connections, group, strict=True):
                 mta.send_raw(prefix)
-                if patient:
-                    stack.callback(read_replies, mta, prefix)
-                else:
+                if not patient:
                     mta.socket.close()
+            for mta, prefix in zip(connections, group, strict=True):
+                if patient:
+                    read_replies(mta, prefix)
 
 
 def read_replies(mta: MTA, prefix: bytes) -> None:
