@@ -43,14 +43,11 @@ class Directory:
         """
         with _explained(self.path):
             place = Place(self.path)
-        if self._place is not None and self._place.device != place.device:
-            reason = f"{self.path} is on another file system than before: mount it again, or restart"
-            raise DirectoryUnusable(errno.ESTALE, reason)
-        sweep(self.path)
-        self._choose_way(place)
-        with _explained(self.path), _full_disk_passed(place):
-            _check_files(self.path, place)
-            _check_sync(place)
+        try:
+            self._check(place)
+        except BaseException:
+            place.close()
+            raise
         self._place = place
 
     def close(self) -> None:
@@ -107,6 +104,16 @@ class Directory:
             with contextlib.suppress(FileNotFoundError):
                 self.unlink(name)
         self.sync()
+
+    def _check(self, place: Place) -> None:
+        if self._place is not None and self._place.device != place.device:
+            reason = f"{self.path} is on another file system than before: mount it again, or restart"
+            raise DirectoryUnusable(errno.ESTALE, reason)
+        sweep(self.path)
+        self._choose_way(place)
+        with _explained(self.path), _full_disk_passed(place):
+            _check_files(self.path, place)
+            _check_sync(place)
 
     def _choose_way(self, place: Place) -> None:
         with _explained(self.path):

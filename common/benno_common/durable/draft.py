@@ -21,11 +21,17 @@ class Place:
         self.chmod = False  # the umask, or a default ACL, takes bits off FILE_MODE
         self.staging: Staging | None = None  # where files are made if not with O_TMPFILE
 
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self.fd)
+    def close(self) -> None:
+        """Called when the last draft has gone, or at once where there is none."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
             if self.staging is not None:
                 self.staging.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            self.close()
 
 
 class Draft:
