@@ -23,7 +23,7 @@ from benno_common.log import Stored
 from benno_common.maildrop import Mail
 from benno_milter import event as events
 from benno_milter import message, wire
-from benno_milter.shared import Pending, Shared
+from benno_milter.shared import Pending, Shared, log_refusal, refusal_of
 
 ANSWER_SECONDS = 240.0  # Postfix waits 300 s (milter_content_timeout), Sendmail 5 min (E:5m)
 PROGRESS_SECONDS = 10.0
@@ -104,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         if now - pending.began > ANSWER_SECONDS:
             self._pending = None
             reason = f"not durable after {ANSWER_SECONDS:.0f} s; if it will be, it comes twice"
-            self._refuse(pending.queue_id, pending.refusal(TOO_SLOW, reason))
+            self._refuse(pending.queue_id, refusal_of(pending.envelope, TOO_SLOW, reason))
             self._advance()
         elif now - pending.told > PROGRESS_SECONDS:
             pending.told = now
@@ -150,7 +150,8 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(event, events.EndOfMessage):
                 log.unexpected(event.queue_id, error)
                 self._pending = None
-                self._transport.write(wire.refusal(NOT_STORED))
+                fault = f"unexpected {type(error).__name__}"
+                self._refuse(event.queue_id, refusal_of(self._envelope, NOT_STORED, fault))
             else:
                 log.unexpected(self._wire.queue_id, error)
                 self._assembly.fail(NOT_STORED, f"unexpected {type(error).__name__}")
@@ -204,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, queue_id: str | None, refusal: message.Refuse) -> None:
         self._transport.write(wire.refusal(refusal.reply))
         self._shared.statistics.refused += 1
-        _log_refusal(queue_id, refusal)
+        log_refusal(queue_id, refusal)
 
     def _flushed(self) -> None:
         self._flushing = False
@@ -225,9 +226,11 @@ class Connection(asyncio.BufferedProtocol):
                 pending.queue_id, pending.envelope, answer.result(), seconds, answered=waiting
             )
         elif waiting:
-            self._refuse(pending.queue_id, pending.refusal(NOT_STORED, str(error)))
+            self._refuse(pending.queue_id, refusal_of(pending.envelope, NOT_STORED, str(error)))
         else:
-            _log_refusal(pending.queue_id, pending.refusal("none, the MTA has gone", str(error)))
+            log_refusal(
+                pending.queue_id, refusal_of(pending.envelope, "none, the MTA has gone", str(error))
+            )
         if waiting:
             self._advance()
 
@@ -236,13 +239,3 @@ class Connection(asyncio.BufferedProtocol):
             mail, self._mail = self._mail, None
             mail.abort()
             self._flushing = False
-
-
-def _log_refusal(queue_id: str | None, refusal: message.Refuse) -> None:
-    log.mail_refused(
-        queue_id,
-        sender=refusal.sender,
-        recipients=refusal.recipients,
-        reply=refusal.reply,
-        reason=refusal.reason,
-    )

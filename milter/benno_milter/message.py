@@ -24,8 +24,9 @@ BAD_ADDRESS = "553 5.1.3 Address contains a control character that cannot be arc
 TOO_MANY = "452 4.5.3 Too many recipients for the mail archive"
 NOT_UNDERSTOOD = "451 4.3.0 The mail archive could not understand this mail"
 
-# Octets of all recipients together; Postfix takes 1,000 recipients (smtpd_recipient_limit).
+# Memory for all recipients of a mail, in octets; Postfix takes 1,000 of them (smtpd_recipient_limit).
 MAX_RECIPIENTS = 16 * 1024 * 1024
+_OVERHEAD = 64  # of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Assembly:
         self._sender: bytes | None = None
         self._recipients: list[bytes] = []
         self._count = 0  # of recipients
-        self._octets = 0  # of all of them
+        self._octets = 0  # of memory for all of them
         self._begun = False
         self._fault: tuple[str, str] | None = None  # reply and reason
 
@@ -121,10 +122,10 @@ class Assembly:
             self.fail(NOT_UNDERSTOOD, "a recipient came after the content")
             return [Cancel()]
         self._count += 1
-        self._octets += len(address)
+        self._octets += len(address) + _OVERHEAD
         if self._octets > MAX_RECIPIENTS:
             self._recipients.clear()
-            self.fail(TOO_MANY, f"the recipients have more than {MAX_RECIPIENTS} octets")
+            self.fail(TOO_MANY, f"the recipients take more than {MAX_RECIPIENTS} octets")
         recipient = self._address(address)
         if self._fault is None:
             self._recipients.append(recipient)

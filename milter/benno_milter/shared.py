@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from benno_common import log
 from benno_common.envelope import Envelope
 from benno_common.maildrop import MailDrop
 from benno_common.networks import Networks
@@ -37,5 +38,18 @@ class Pending:
     began: float
     told: float  # when the MTA last heard of it
 
-    def refusal(self, reply: str, reason: str) -> Refuse:
-        return Refuse(reply, reason, self.envelope.sender, len(self.envelope.recipients))
+
+def refusal_of(envelope: Envelope, reply: str, reason: str) -> Refuse:
+    """The refusal of a mail whose envelope was complete."""
+    return Refuse(reply, reason, envelope.sender, len(envelope.recipients))
+
+
+def log_refusal(queue_id: str | None, refusal: Refuse) -> None:
+    """One line for a mail that is not stored."""
+    log.mail_refused(
+        queue_id,
+        sender=refusal.sender,
+        recipients=refusal.recipients,
+        reply=refusal.reply,
+        reason=refusal.reason,
+    )

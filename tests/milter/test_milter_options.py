@@ -153,7 +153,7 @@ def test_wrong_address(text: str, reason: str) -> None:
     assert reason in error.value.reason
 
 
-# Wrong arguments behind the required ones, and what argparse says; it exits with 2.
+# Wrong arguments behind the required ones, and what is said about them.
 WRONG = {
     "unknown option": (["-x"], "unrecognized arguments: -x"),
     "an argument too much": (["junk"], "unrecognized arguments: junk"),
