@@ -14,6 +14,7 @@ batch. Once `commit()` was called the mail runs to its end, whoever is left to h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
@@ -69,10 +70,7 @@ class Mail:
         future.add_done_callback(lambda _: self._flushed(then))
 
     def commit(self) -> asyncio.Future[Stored]:
-        """Make the mail durable. Nothing may be called afterwards. The future raises what failed.
-
-        Who waits for it may be cancelled: neither this mail nor another of its batch is touched.
-        """
+        """Make the mail durable. Nothing may be called afterwards. The future raises what failed."""
         self._answer = self._drop.promise()
         data = self._take()
         if self._draft is None and self._error is None:
@@ -81,14 +79,14 @@ class Mail:
         else:
             future = self._drop.in_worker(self._finish, data)
             future.add_done_callback(lambda done: self._finished(done.result()))
-        return asyncio.shield(self._answer)
+        return asyncio.shield(self._answer)  # who waits may be cancelled, and the mail is not
 
     def abort(self) -> None:
         """Forget the mail: nothing of it will ever be visible."""
         self._dropped = True
         self._parts.clear()
         if not self._flushing:
-            self._close()
+            self._drop.discard(self._draft)
 
     def _take(self) -> bytes:
         data = b"".join(self._parts)
@@ -118,7 +116,7 @@ class Mail:
         """In a worker thread: write and sync the rest."""
         self._spill(data)
         if self._error is not None:
-            self._close()
+            self._drop.discard(self._draft)
             return self._error
         try:
             assert self._draft is not None
@@ -126,7 +124,7 @@ class Mail:
             self._draft.sync()
             return Job(None, self._draft, self._names(self._draft.size), self._committed)
         except Exception as error:  # noqa: BLE001 - answered at the end of the message
-            self._close()
+            self._drop.discard(self._draft)
             return error.with_traceback(None)
 
     def _finished(self, outcome: Job | Exception) -> None:
@@ -147,13 +145,9 @@ class Mail:
     def _flushed(self, then: Callable[[], None]) -> None:
         self._flushing = False
         if self._dropped:
-            self._close()
+            self._drop.discard(self._draft)
         else:
             then()
-
-    def _close(self) -> None:
-        if self._draft is not None:
-            self._draft.close()
 
     def _names(self, size: int) -> Callable[[], str]:
         return lambda: self._drop.names.new(self._envelope.sender, size)
@@ -234,6 +228,12 @@ class MailDrop:
 
     def in_worker(self, work: Callable[[bytes], _Result], data: bytes) -> asyncio.Future[_Result]:
         return self._loop.run_in_executor(self._workers, work, data)
+
+    def discard(self, draft: Draft | None) -> None:
+        """Close a draft in a worker: to free what it holds, the disk may take its time."""
+        if draft is not None:
+            with contextlib.suppress(RuntimeError):  # they have ended, and so does the process
+                self._workers.submit(draft.close)
 
     def submit(self, job: Job) -> None:
         self._committer.submit(job)

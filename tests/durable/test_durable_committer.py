@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import queue
 import threading
@@ -305,6 +306,25 @@ def test_opening_in_vain_does_not_use_up_descriptors(
         assert descriptors() < open_before + 20
 
 
+def test_a_directory_that_failed_is_let_go_when_it_was_opened_anew(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when the garbage collector comes by: it may be a file system that is to be unmounted."""
+    with bench(directory) as committer:
+        calls = SystemCalls(monkeypatch, committer.events)
+        committer.batch(job("a"))
+        gc.collect()
+        gc.disable()
+        try:
+            before = descriptors()
+            calls.fail("fsync", errno.EIO, nth=1)
+            committer.batch(big(directory, "b"), job("c"))
+            assert committer.batch(job("d")) == ["stored d"]
+            assert descriptors() == before
+        finally:
+            gc.enable()
+
+
 def test_a_big_mail_begun_before_the_directory_was_opened_anew_is_refused(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +341,19 @@ def test_a_big_mail_begun_before_the_directory_was_opened_anew_is_refused(
         ]
         assert committer.batch(big(directory, "late")) == ["stored late"]
     assert around(directory) == ["b", "late"]
+
+
+def test_a_big_mail_that_is_refused_leaves_no_descriptor(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench(directory) as committer:
+        SystemCalls(monkeypatch, committer.events).fail("fsync", errno.EIO)
+        committer.batch(job("a"))
+        before = descriptors()
+        for _ in range(3):  # at once, and while it is not even tried
+            assert "Input/output error" in committer.batch(big(directory, "b"))[0]
+        assert none_left(before)
+    assert around(directory) == []
 
 
 def test_a_directory_that_was_replaced_is_found_before_the_answer(directory: Directory) -> None:

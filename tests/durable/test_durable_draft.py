@@ -103,6 +103,24 @@ def test_mode_is_0640_whatever_the_umask(inbox: Path, way: str, mask: int) -> No
     directory.close()
 
 
+def test_a_mode_that_cannot_be_set_is_told_and_leaves_nothing(
+    inbox: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, mode: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with umask(0o077):
+        directory = Directory(str(inbox), allow_unnamed=way == "unnamed")
+        directory.open()
+        before = descriptors()
+        monkeypatch.setattr(os, "fchmod", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            directory.draft()
+        assert around(directory) == []
+        assert none_left(before)
+    directory.close()
+
+
 @pytest.mark.parametrize("most", [1, 7])
 def test_short_writes_are_written_on(
     directory: Directory, monkeypatch: pytest.MonkeyPatch, most: int

@@ -50,7 +50,14 @@ class Draft:
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
             self.fd = os.open(self._staged, flags, FILE_MODE)
         if place.chmod:
+            self._set_mode()
+
+    def _set_mode(self) -> None:
+        try:
             os.fchmod(self.fd, FILE_MODE)
+        except OSError:
+            self.close()
+            raise
 
     def write(self, data: bytes) -> None:
         """Append all of data, also where the kernel takes less at once. Raises OSError."""
