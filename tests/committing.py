@@ -68,6 +68,11 @@ class Bench:
         assert reported == list(jobs)
         return [outcome(one) for one in jobs]
 
+    def look(self) -> None:
+        """Have the committer look at the directory. After this no `batch()` is exact any more."""
+        self.committer.recheck()
+        self.go_on()
+
     def end(self) -> None:
         """Stop the committer as a daemon does."""
         self._ending = True

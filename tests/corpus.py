@@ -2,7 +2,7 @@
 
 `corpus(n)` gives n mails; the first are named cases, the rest are made of them with seeded chance. Each
 is what stands between DATA and the final dot, before dot-stuffing, with CRLF line ends unless the case
-is about line ends. `expected()` says what Postfix makes of it before a milter sees it.
+is about line ends.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ non_smtpd_milters = {milter}
 _MASTER = """\
 127.0.0.1:{port} inet n - {chroot} - - smtpd
 pickup    unix  n - n 1 1 pickup
-cleanup   unix  n - n - 0 cleanup
+cleanup   unix  n - {chroot} - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 tlsmgr    unix  - - n 1000? 1 tlsmgr
 rewrite   unix  - - n - - trivial-rewrite

@@ -49,7 +49,7 @@ IMPORTERS = {
 }
 
 # Names of calls that make a change of the disk durable or visible.
-DURABLE = {"fsync", "fdatasync", "link", "rename", "renames", "replace", "symlink", "syncfs"}
+DURABLE = {"fsync", "fdatasync", "link", "rename", "renames", "replace", "symlink", "syncfs", "move"}
 
 
 def _tree(module: str) -> ast.Module:
@@ -68,7 +68,10 @@ def _imports(module: str) -> Iterator[str]:
 
 
 def _calls(module: str) -> Iterator[str]:
-    """`os.link` as link; methods of strings called replace are not meant."""
+    """`os.link` as link, also where it was imported; the strings' own replace is not meant."""
+    yield from (
+        name.rpartition(".")[2] for name in _imports(module) if name.startswith(("os.", "shutil."))
+    )
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value

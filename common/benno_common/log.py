@@ -70,8 +70,8 @@ class _Unbuffered:
         """Nothing is held."""
 
 
-def setup(program: str, target: Target = "auto") -> None:
-    """Begin to log. Raises OSError if `target` is syslog and there is none."""
+def setup(program: str, target: Target = "auto") -> Target:
+    """Begin to log; returns where to. Raises OSError if `target` is syslog and there is none."""
     if target == "auto":
         target = _find_target()
     logging.raiseExceptions = False  # a log that cannot be written must not stop the mail
@@ -93,6 +93,7 @@ def setup(program: str, target: Target = "auto") -> None:
     _log.handlers[:] = [handler]
     _log.propagate = False
     _log.setLevel(logging.INFO)
+    return target
 
 
 def _find_target() -> Target:
@@ -170,6 +171,15 @@ def protocol_violated(peer: str, reason: str) -> None:
     _log.warning("%s: protocol violated, connection closed: %s", safe(peer), _printable(reason))
 
 
+def inexact(peer: str) -> None:
+    """The mail server takes a blank off header values, and the octets of a mail cannot be told."""
+    _log.warning(
+        "%s: takes the blank off header values, so that mail is not archived octet by octet; "
+        "Postfix: set milter_protocol = 6",
+        safe(peer),
+    )
+
+
 def unexpected(queue_id: str | None, error: BaseException) -> None:
     """A fault of this program, answered temporarily."""
     # Not repr(): that of an encoding error shows the text, which may be a message.
@@ -185,6 +195,16 @@ def directory_changed(path: str, reason: str | None) -> None:
         _log.error(
             "%s takes no mail, all is refused until it does: %s", _printable(path), _printable(reason)
         )
+
+
+def short_of_space(path: str, shortage: str) -> None:
+    """At a check: new mail would be refused until there is space."""
+    _log.warning("%s: new mail would be refused: %s", _printable(path), shortage)
+
+
+def cut_off(connections: int, seconds: float) -> None:
+    """At the end: mail servers in the middle of a mail were hung up on, and come again."""
+    _log.warning("%d connections with mail under way closed after %.0f s", connections, seconds)
 
 
 def statistics(*, mails: int, size: int, refused: int, mean_ms: float, worst_ms: float) -> None:

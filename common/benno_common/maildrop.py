@@ -56,7 +56,7 @@ class Mail:
     def write(self, data: bytes) -> bool:
         """Take a piece of the message. True: enough is held, flush() before the next piece."""
         self._parts.append(data)
-        self._held += len(data)
+        self._held += len(data) + 64  # what a piece takes besides its octets
         return self._held >= FLUSH_SIZE
 
     def flush(self, then: Callable[[], None]) -> None:
@@ -71,13 +71,14 @@ class Mail:
 
     def commit(self) -> asyncio.Future[Stored]:
         """Make the mail durable. Nothing may be called afterwards. The future raises what failed."""
-        self._answer = self._drop.promise()
         data = self._take()
         if self._draft is None and self._error is None:
             content = self._encode(data) + self._encoder.finish()
+            self._answer = self._drop.promise()
             self._drop.submit(Job(content, None, self._names(len(content)), self._committed))
         else:
             future = self._drop.in_worker(self._finish, data)
+            self._answer = self._drop.promise()
             future.add_done_callback(lambda done: self._finished(done.result()))
         return asyncio.shield(self._answer)  # who waits may be cancelled, and the mail is not
 
@@ -196,7 +197,7 @@ class MailDrop:
             await asyncio.wait(self._promises)
         self._committer.stop()
         await self._loop.run_in_executor(None, self._committer.join)
-        self._workers.shutdown(wait=False)
+        await self._loop.run_in_executor(None, self._workers.shutdown)
         self.directory.close()
 
     def begin(self, envelope: Envelope) -> Mail:
@@ -204,12 +205,13 @@ class MailDrop:
 
     def refusal(self) -> tuple[str, str] | None:
         """Why no mail can be taken now: an SMTP reply and the reason for the log. None: it can."""
-        if self._committer.trouble is not None:
+        committer = self._committer
+        if reason := committer.trouble or committer.overload:
             self.recheck()
-            return "451 4.3.0 The mail archive is not available", self._committer.trouble
-        if self._committer.shortage is not None:
+            return "451 4.3.0 The mail archive is not available", reason
+        if reason := committer.shortage:
             self.recheck()
-            return "452 4.3.1 The mail archive is short of space", self._committer.shortage
+            return "452 4.3.1 The mail archive is short of space", reason
         return None
 
     def recheck(self) -> None:

@@ -13,14 +13,6 @@ import re
 
 from benno_common.mailfile import GATEWAY, MAILFROM, RCPTTO, Decoder, Unescaper
 
-_NEW_NAME = re.compile(r"\.S=[0-9]+\.eml\Z")
-_OLD_NAME = re.compile(r"arch\.[^.]+(\.msg)?\Z|.*\.eml\Z", re.DOTALL)
-
-
-def is_old_name(name: str) -> bool:
-    """Whether a file of this name was written by the older milter, if it is a mail file at all."""
-    return _OLD_NAME.match(name) is not None and _NEW_NAME.search(name) is None
-
 
 class _Plain(Unescaper):
     """A message in which nothing was escaped."""

@@ -27,6 +27,12 @@ class Exit(Exception):
         self.reason = reason
 
 
+def check_pidfile(path: str | None) -> None:
+    """Whether pidfile() could write it; nothing is changed. Raises Exit."""
+    if path and not os.access(path if os.path.exists(path) else os.path.dirname(path) or ".", os.W_OK):
+        raise Exit(os.EX_CANTCREAT, f"PID file {path}: it or its directory cannot be written")
+
+
 @contextlib.contextmanager
 def pidfile(path: str | None) -> Iterator[None]:
     """Write our process id to `path` for as long as we run, or until another does. Raises Exit."""

@@ -47,12 +47,11 @@ class Connection(asyncio.BufferedProtocol):
         self._mail: Mail | None = None  # begun, and its end has not come
         self._envelope = Envelope(b"", ())  # of that mail
         self._flushing = False
+        self._clogged = False  # the MTA does not read its replies
         self._pending: Pending | None = None
-        self._draining = False
+        self._draining = shared.draining
         self._peer = "MTA"
         self._tcp: socket.socket | None = None
-
-    # What the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -64,7 +63,8 @@ class Connection(asyncio.BufferedProtocol):
         self._peer = peer[0]
         self._tcp = transport.get_extra_info("socket")
         if self._peer not in self._shared.allowed:
-            log.peer_refused(self._peer, f"to allow it, start with --allow {self._peer}")
+            allowed = " ".join(str(self._shared.allowed).split(","))
+            log.peer_refused(self._peer, f"to allow it too, start with --allow {allowed} {self._peer}")
             self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's interface
@@ -78,14 +78,19 @@ class Connection(asyncio.BufferedProtocol):
             self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._advance()
 
+    def pause_writing(self) -> None:
+        self._clogged = True
+
+    def resume_writing(self) -> None:
+        self._clogged = False
+        self._advance()
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's interface
         self._drop_mail()
         self._pending = None
         self._shared.connections.discard(self)
         if not self._shared.connections:
             self._shared.empty.set()
-
-    # What the daemon calls
 
     def drain(self) -> None:
         """End as soon as no mail is under way."""
@@ -110,12 +115,12 @@ class Connection(asyncio.BufferedProtocol):
             pending.told = now
             self._transport.write(wire.PROGRESS)
 
-    # From packets to mails
-
     def _advance(self) -> None:
         """Handle what has arrived, up to where something must be waited for."""
         try:
-            while not self._flushing and self._pending is None and not self._transport.is_closing():
+            while not (
+                self._flushing or self._clogged or self._pending or self._transport.is_closing()
+            ):
                 event = self._wire.next_event()
                 if event is None:
                     break
@@ -131,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _throttle(self) -> None:
         crowded = self._pending is not None and self._wire.waiting > MAX_WAITING
-        if self._flushing or crowded:
+        if self._flushing or self._clogged or crowded:
             self._transport.pause_reading()
             return
         self._transport.resume_reading()
@@ -187,6 +192,8 @@ class Connection(asyncio.BufferedProtocol):
             self._reply_to_mail()
         elif isinstance(event, events.Negotiation):
             self._transport.write(event.reply)
+            if not self._wire.exact:
+                log.inexact(self._peer)
         elif isinstance(event, (events.Rcpt, events.Content, events.Ignored)):
             if event.owed:
                 self._transport.write(wire.CONTINUE)
@@ -239,3 +246,4 @@ class Connection(asyncio.BufferedProtocol):
             mail, self._mail = self._mail, None
             mail.abort()
             self._flushing = False
+        self._envelope = Envelope(b"", ())

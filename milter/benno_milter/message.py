@@ -25,7 +25,7 @@ TOO_MANY = "452 4.5.3 Too many recipients for the mail archive"
 NOT_UNDERSTOOD = "451 4.3.0 The mail archive could not understand this mail"
 
 # Memory for all recipients of a mail, in octets; Postfix takes 1,000 of them (smtpd_recipient_limit).
-MAX_RECIPIENTS = 16 * 1024 * 1024
+MAX_RECIPIENTS = 1024 * 1024
 _OVERHEAD = 64  # of each
 
 

@@ -21,8 +21,11 @@ Writes each mail that Postfix or Sendmail accepts into a spool directory, with i
 answers the mail server only when the mail is safe on disk."""
 
 _EPILOG = """\
-Postfix: smtpd_milters = unix:benno-milter/benno-milter.sock and the same for non_smtpd_milters,
-milter_default_action = tempfail. See benno-milter(8)."""
+Postfix: smtpd_milters = { unix:benno-milter/benno-milter.sock, default_action=tempfail } and
+non_smtpd_milters = $smtpd_milters. See benno-milter(8)."""
+
+# `-t -g gw1`, `--gateway=gw1 -t`, ` -t`, ` `; but not `--output=/a path`, nor the value of an option.
+_SEVERAL = re.compile(r"\s*-[^\s=]*\s|\s*-\S+\s.*(?<=\s)-|\s+-|\s+\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         allowed=_networks(given.allow),
         min_free=given.min_free,
         check=given.check,
-        log_target=given.log,
+        log_target="stderr" if given.check and given.log == "auto" else given.log,
     )
 
 
@@ -67,22 +70,10 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser("benno-milter", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
     add = parser.add_argument
-    add("-p", "--socket", required=True, metavar="ADDRESS", help="unix:PATH, inet:PORT@HOST or inet6:…")
-    add(
-        "-o",
-        "--output",
-        required=True,
-        metavar="DIR",
-        help="the spool directory, or the archiver's inbox",
-    )
+    add("-p", "--socket", required=True, metavar="ADDRESS", help="unix:PATH, inet:PORT[@HOST], inet6:…")
+    add("-o", "--output", required=True, metavar="DIR", help="spool, or the archiver's inbox")
     add("-l", "--pidfile", metavar="FILE", help="write the process id there")
-    add(
-        "-g",
-        "--gateway",
-        type=_gateway,
-        metavar="NAME",
-        help="write X-BENNO-GW: NAME into each mail file",
-    )
+    add("-g", "--gateway", type=_gateway, metavar="NAME", help="write X-BENNO-GW: NAME into each file")
     add("-m", "--socket-mode", type=_mode, default=0o660, metavar="MODE", help="of a Unix socket (660)")
     add("-i", "--foreground", action="store_true", help="accepted; it always stays in the foreground")
     add("-t", "--label-names", action="store_true", help="put time and sender into the file names")
@@ -91,22 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="NETWORK",
-        help="who may connect over TCP (loopback and private networks); 0.0.0.0/0 ::/0 for all",
+        help="who may connect over TCP, instead of loopback and private networks",
     )
-    add(
-        "--min-free",
-        type=_size,
-        default="100M",
-        metavar="SIZE",
-        help="reserve of disk space (100M); 0: none",
-    )
+    add("--min-free", type=_size, default="100M", metavar="SIZE", help="space to keep free (100M)")
     add("--check", action="store_true", help="do all checks of the start, then exit")
-    add(
-        "--log",
-        choices=log.TARGETS,
-        default="auto",
-        help="where to log to (journal, terminal or syslog)",
-    )
+    add("--log", choices=log.TARGETS, default="auto", help="where to log to")
     add("--version", action="version", version=f"benno-milter {VERSION}")
     return parser
 
@@ -115,7 +95,7 @@ def _split(arguments: Sequence[str]) -> list[str]:
     """Old unit files pass all of `${MILTERARGS}` as one argument, or as an empty one."""
     split: list[str] = []
     for argument in arguments:
-        several = re.match(r"-[^\s=]*\s", argument)
+        several = _SEVERAL.match(argument)
         try:
             split += shlex.split(argument) if several else [argument] if argument else []
         except ValueError as error:
@@ -125,7 +105,7 @@ def _split(arguments: Sequence[str]) -> list[str]:
 
 def _networks(given: list[str] | None) -> Networks:
     try:
-        return Networks(DEFAULT if given is None else given)
+        return Networks(DEFAULT if given is None else ",".join(given).split(","))
     except ValueError as error:
         raise Exit(os.EX_USAGE, f"--allow: {error}") from error
 

@@ -30,7 +30,7 @@ def main() -> int:
     """The command. Returns the exit code."""
     try:
         settings = options.parse(sys.argv[1:])
-        log.setup("benno-milter", settings.log_target)
+        target = log.setup("benno-milter", settings.log_target)
     except service.Exit as error:
         print(f"benno-milter: {error.reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return error.code
@@ -44,6 +44,8 @@ def main() -> int:
             asyncio.run(_run(settings))
     except service.Exit as error:
         log.fatal(error.reason)
+        if target == "syslog":  # whoever started it looks here
+            print(f"benno-milter: {error.reason}", file=sys.stderr)  # noqa: T201
         return error.code
     except Exception as error:  # noqa: BLE001 - the log is where an administrator looks
         log.unexpected(None, error)
@@ -54,10 +56,12 @@ def main() -> int:
 def _check(settings: options.Settings) -> None:
     directory = Directory(settings.spool)
     _open(directory.open)
-    shortage = directory.shortage(settings.min_free)
+    if shortage := directory.shortage(settings.min_free):
+        log.short_of_space(settings.spool, shortage)
     directory.close()
     listener.check_address(settings.address)
-    log.lifecycle("checked", **_shown(settings), shortage=shortage or "none")
+    service.check_pidfile(settings.pidfile)
+    log.lifecycle("checked", **_shown(settings))
 
 
 async def _run(settings: options.Settings) -> None:
@@ -112,10 +116,13 @@ async def _finish(shared: Shared) -> None:
     """Let the mails under way end, within a limit."""
     deadline = time.monotonic() + DRAIN_SECONDS
     log.lifecycle("stopping", connections=len(shared.connections))
+    shared.draining = True
     for connection in list(shared.connections):
         connection.drain()
     if shared.connections:
         await _within(deadline, shared.empty.wait())
+    if shared.connections:
+        log.cut_off(len(shared.connections), DRAIN_SECONDS)
     for connection in list(shared.connections):
         connection.close()
     if not await _within(deadline, shared.drop.close()):
@@ -140,6 +147,7 @@ async def _tick(shared: Shared) -> None:
         now = time.monotonic()
         for connection in list(shared.connections):
             connection.tick(now)
+        shared.drop.refusal()  # where there is a reason, it is looked at again
 
 
 def _open(opening: Callable[[], None]) -> None:
@@ -149,7 +157,8 @@ def _open(opening: Callable[[], None]) -> None:
     except DirectoryUnusable as error:
         forbidden = error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}
         code = os.EX_NOPERM if forbidden else os.EX_CONFIG
-        raise service.Exit(code, f"spool: {error.strerror}") from error
+        user = f"as user {os.geteuid()}, group {os.getegid()}"
+        raise service.Exit(code, f"spool: {error.strerror} ({user})") from error
 
 
 def _unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -169,5 +178,5 @@ def _shown(settings: options.Settings) -> dict[str, object]:
 
 
 def _ports(sockets: list[socket.socket]) -> dict[str, object]:
-    """The port that the system chose, where 0 asked it to."""
+    """The port, which the system chose where 0 asked it to."""
     return {"port": sockets[0].getsockname()[1]} if sockets[0].family != socket.AF_UNIX else {}

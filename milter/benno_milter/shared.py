@@ -26,6 +26,7 @@ class Shared:
     allowed: Networks
     statistics: Statistics = field(default_factory=Statistics)
     connections: set[Connection] = field(default_factory=set)
+    draining: bool = False  # the daemon ends
     empty: asyncio.Event = field(default_factory=asyncio.Event)  # there are no connections
 
 

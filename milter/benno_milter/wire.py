@@ -21,19 +21,7 @@ import struct
 from purepythonmilter.api.models import RequestProtocolFlags
 from purepythonmilter.protocol import commands, definitions, responses
 
-from benno_milter.event import (
-    Abort,
-    Content,
-    EndOfMessage,
-    Event,
-    Ignored,
-    Mail,
-    Negotiation,
-    NewSession,
-    ProtocolError,
-    Quit,
-    Rcpt,
-)
+from benno_milter import event as events
 from benno_milter.header import HeaderText
 
 # A command other than header or body must fit into memory: addresses, ESMTP arguments, macros.
@@ -58,7 +46,11 @@ _ABORT = commands.Abort.command_char
 _QUIT = commands.Quit.command_char
 _NEW_SESSION = commands.QuitNoClose.command_char
 _CONTENT = (_HEADER, _END_OF_HEADERS, _BODY)
-_ENDINGS = {_END: None, _ABORT: Abort(), _NEW_SESSION: NewSession()}  # the queue id is over
+_ENDINGS = {
+    _END: None,
+    _ABORT: events.Abort(),
+    _NEW_SESSION: events.NewSession(),
+}  # the queue id is over
 _COMMANDS = frozenset(commands.chars_to_command_registry)
 
 _LENGTH = struct.Struct("!I")
@@ -109,6 +101,11 @@ class Wire:
         self._left = 0  # its octets of data that were not taken yet
 
     @property
+    def exact(self) -> bool:
+        """Whether the MTA agreed to leave the blanks at the beginning of header values alone."""
+        return bool(self._agreed & _LEADING_SPACE)
+
+    @property
     def waiting(self) -> int:
         """Octets that were received and not taken."""
         return len(self._buffer) - self._position
@@ -118,7 +115,7 @@ class Wire:
         self._position = 0
         self._buffer += data
 
-    def next_event(self) -> Event | None:
+    def next_event(self) -> events.Event | None:
         """The next event, or None while more octets are needed. Raises ProtocolError."""
         content: list[bytes] = []
         while self._command or self._begin_packet():
@@ -127,12 +124,12 @@ class Wire:
                 if not self._take_content(content):
                     break
                 if owed:
-                    return Content(b"".join(content), owed=True)
+                    return events.Content(b"".join(content), owed=True)
             elif content or self.waiting < self._left:
                 break
             elif event := self._take_command():
                 return event
-        return Content(b"".join(content), owed=False) if content else None
+        return events.Content(b"".join(content), owed=False) if content else None
 
     def _begin_packet(self) -> bool:
         """Take the length and command of the next packet; False while they are not there."""
@@ -140,14 +137,14 @@ class Wire:
             return False
         (length,) = _LENGTH.unpack_from(self._buffer, self._position)
         if not length:
-            raise ProtocolError("a packet of length 0")
+            raise events.ProtocolError("a packet of length 0")
         if self.waiting < 5:
             return False
         command = bytes(self._buffer[self._position + 4 : self._position + 5])
         if command not in _COMMANDS:
-            raise ProtocolError(f"a packet of {length} octets with unknown command {command!r}")
+            raise events.ProtocolError(f"a packet of {length} octets with unknown command {command!r}")
         if length > (MAX_CONTENT if command in (_HEADER, _BODY, _END) else MAX_COMMAND):
-            raise ProtocolError(f"a packet of {length} octets with command {command!r}")
+            raise events.ProtocolError(f"a packet of {length} octets with command {command!r}")
         self._position += 5
         self._command, self._left = command, length - 1
         if command == _HEADER:
@@ -181,26 +178,26 @@ class Wire:
             self._command = b""
         return True
 
-    def _take_command(self) -> Event | None:
+    def _take_command(self) -> events.Event | None:
         """A whole packet other than content as an event; None for macros."""
         command, data = self._command, self._take(self._left)
         self._command = b""
-        event: Event | None = None
+        event: events.Event | None = None
         if command == _MACRO:
             self._learn(data)
         elif command == _NEGOTIATE:
-            event = Negotiation(self._negotiate(data))
+            event = events.Negotiation(self._negotiate(data))
         elif command == _MAIL:
-            event = Mail(_address(data))
+            event = events.Mail(_address(data))
         elif command == _RCPT:
-            event = Rcpt(_address(data), owed=self._owes(command))
+            event = events.Rcpt(_address(data), owed=self._owes(command))
         elif command == _QUIT:
-            event = Quit()
+            event = events.Quit()
         elif command in _ENDINGS:
             queue_id, self.queue_id = self.queue_id, None
-            event = EndOfMessage(queue_id) if command == _END else _ENDINGS[command]
+            event = events.EndOfMessage(queue_id) if command == _END else _ENDINGS[command]
         else:
-            event = Ignored(owed=self._owes(command))
+            event = events.Ignored(owed=self._owes(command))
         return event
 
     def _learn(self, data: bytes) -> None:
@@ -213,7 +210,7 @@ class Wire:
     def _negotiate(self, data: bytes) -> bytes:
         """Agree on what both know; anything not offered makes the MTA give up."""
         if len(data) < _OFFER.size:
-            raise ProtocolError(f"a negotiation of {len(data)} octets")
+            raise events.ProtocolError(f"a negotiation of {len(data)} octets")
         version, actions, flags = _OFFER.unpack_from(data)
         our_version, our_actions, our_flags = _OFFER.unpack_from(_WISHES, 1)
         actions &= our_actions
@@ -226,7 +223,7 @@ class Wire:
 def _address(data: bytes) -> bytes:
     address, nul, _ = data.partition(b"\0")
     if not nul:
-        raise ProtocolError("an address that does not end in NUL")
+        raise events.ProtocolError("an address that does not end in NUL")
     return address
 
 

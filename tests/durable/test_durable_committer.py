@@ -166,11 +166,11 @@ def test_a_failed_sync_is_never_tried_again(
     with bench(directory) as committer:
         calls = SystemCalls(monkeypatch, committer.events)
         calls.fail("fdatasync", errno.EIO, nth=1)
-        assert committer.batch(job("a")) == ["[Errno 5] " + EIO]
-        assert (calls.count("fdatasync"), calls.count("link")) == (1, 0)
-        assert committer.batch(job("b")) == ["stored b"]
-        assert calls.count("fdatasync") == 2
-    assert around(directory) == ["b"]
+        assert committer.batch(job("a"), job("b")) == ["[Errno 5] " + EIO, "stored b"]
+        assert (calls.count("fdatasync"), calls.count("link")) == (2, 1)
+        assert committer.batch(job("c")) == ["stored c"]
+        assert (calls.count("fdatasync"), calls.count("link")) == (3, 2)
+    assert around(directory) == ["b", "c"]
 
 
 def test_a_writeback_that_cannot_be_started_does_no_harm(
@@ -251,6 +251,49 @@ def test_a_mail_that_cannot_be_unlinked_again_is_refused_all_the_same(
     assert content(directory, "a") == content(directory, "b") == b"content"
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("name", ["open", "write", "fdatasync"])
+def test_where_every_file_fails_it_is_the_directory(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    """So that mail is refused before it was sent, and somebody hears of it."""
+    clock = Clock(monkeypatch)
+    with bench(directory) as committer:
+        calls = SystemCalls(monkeypatch, committer.events)
+        calls.fail(name, code)
+        failed = f"[Errno {code}] {os.strerror(code)}"
+        assert committer.batch(job("a"), job("b")) == [failed] * 2
+        assert committer.changes == [f"[Errno {code}] {directory.path}: {os.strerror(code)}"]
+        calls.heal()
+        clock.now += 1
+        assert committer.batch(job("c")) == ["stored c"]
+        assert committer.changes[1:] == [None]
+    assert around(directory) == ["c"]
+
+
+@pytest.mark.parametrize("name", ["open", "write", "fdatasync"])
+def test_where_one_file_fails_it_is_not_the_directory(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with bench(directory) as committer:
+        SystemCalls(monkeypatch, committer.events).fail(name, errno.EIO, nth=1)
+        assert committer.batch(job("a")) == ["[Errno 5] " + EIO]
+        assert committer.changes == []
+
+
+def test_a_full_disk_is_not_the_directory(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each mail finds out when it is over, so none is refused for longer than that."""
+    with bench(directory) as committer:
+        calls = SystemCalls(monkeypatch, committer.events)
+        calls.fail("write", errno.ENOSPC)
+        assert "No space left" in committer.batch(job("a"))[0]
+        calls.heal()
+        assert committer.batch(job("b")) == ["stored b"]
+        assert committer.changes == []
+
+
 def test_until_it_can_be_opened_all_is_refused_and_it_is_tried_once_a_second(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,8 +328,7 @@ def test_it_recovers_without_a_mail_if_asked_to_look(
     with bench(directory) as committer:
         SystemCalls(monkeypatch, committer.events).fail("fsync", errno.EIO, nth=1)
         committer.batch(job("a"))
-        committer.committer.recheck()
-        committer.go_on()
+        committer.look()
         wait_for(lambda: committer.changes[1:], "the directory is usable again")
     assert committer.changes == ["[Errno 5] " + EIO, None]
     assert around(directory) == []
@@ -306,23 +348,34 @@ def test_opening_in_vain_does_not_use_up_descriptors(
         assert descriptors() < open_before + 20
 
 
-def test_a_directory_that_failed_is_let_go_when_it_was_opened_anew(
+def test_a_directory_that_failed_is_let_go_at_once(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not when the garbage collector comes by: it may be a file system that is to be unmounted."""
+    """Not when the garbage collector comes by: its file system may have to be unmounted."""
+    clock = Clock(monkeypatch)
     with bench(directory) as committer:
         calls = SystemCalls(monkeypatch, committer.events)
-        committer.batch(job("a"))
-        gc.collect()
+        calls.fail("fsync", errno.EIO)
         gc.disable()
         try:
-            before = descriptors()
-            calls.fail("fsync", errno.EIO, nth=1)
-            committer.batch(big(directory, "b"), job("c"))
-            assert committer.batch(job("d")) == ["stored d"]
-            assert descriptors() == before
+            assert opened_around(directory)
+            committer.batch(big(directory, "a"), job("b"))
+            committer.look()
+            wait_for(lambda: opened_around(directory) == [], "nothing of it is open")
         finally:
             gc.enable()
+        calls.heal()
+        clock.now += 1
+        committer.look()
+        wait_for(lambda: committer.changes[1:] == [None], "it is usable again")
+    assert around(directory) == []
+
+
+def opened_around(directory: Directory) -> list[str]:
+    """What this process has open there, its staging directory included."""
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    leads = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return [lead for lead in leads if lead.startswith(os.path.dirname(directory.path))]
 
 
 def test_a_big_mail_begun_before_the_directory_was_opened_anew_is_refused(
@@ -347,33 +400,58 @@ def test_a_big_mail_that_is_refused_leaves_no_descriptor(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with bench(directory) as committer:
-        SystemCalls(monkeypatch, committer.events).fail("fsync", errno.EIO)
-        committer.batch(job("a"))
         before = descriptors()
-        for _ in range(3):  # at once, and while it is not even tried
-            assert "Input/output error" in committer.batch(big(directory, "b"))[0]
+        mails = [big(directory, f"b{number}") for number in range(3)]
+        SystemCalls(monkeypatch, committer.events).fail("fsync", errno.EIO)
+        for mail in mails:  # it is synced, opened anew in vain, and not even tried
+            assert "Input/output error" in committer.batch(mail)[0]
         assert none_left(before)
     assert around(directory) == []
 
 
-def test_a_directory_that_was_replaced_is_found_before_the_answer(directory: Directory) -> None:
-    """It is on the same device, so it is taken from the next batch on."""
-    away = Path(directory.path + ".away")
+def test_a_directory_that_was_replaced_is_found_before_the_answer(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is not taken, even on the same device: a bind mount may have gone."""
+    clock = Clock(monkeypatch)
+    away = directory.path + ".away"
     with bench(directory) as committer:
         assert committer.batch(job("a")) == ["stored a"]
         os.rename(directory.path, away)
         os.mkdir(directory.path)
         replaced = REPLACED.format(directory.path)
         assert committer.batch(job("b"), job("c")) == [replaced] * 2
+        for _ in range(3):
+            clock.now += 1
+            (told,) = committer.batch(job("d"))
+            assert f"another directory lies at {directory.path}: mount or move the right one" in told
         assert os.listdir(away) == ["a"]
         assert os.listdir(directory.path) == []
-        assert committer.batch(job("d")) == ["stored d"]
-        assert committer.changes == [replaced, None]
-        os.rename(directory.path, away.with_name("twice"))
+        os.rmdir(directory.path)
         os.rename(away, directory.path)
-        assert committer.batch(job("e")) == [replaced]
-        assert committer.batch(job("f")) == ["stored f"]
-    assert sorted(os.listdir(directory.path)) == ["a", "f"]
+        clock.now += 1
+        assert committer.batch(job("e")) == ["stored e"]
+        assert committer.changes == [replaced, None]
+    assert around(directory) == ["a", "e"]
+
+
+def test_a_directory_that_failed_and_was_replaced(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was let go, and yet no other is taken for it."""
+    clock = Clock(monkeypatch)
+    with bench(directory) as committer:
+        calls = SystemCalls(monkeypatch, committer.events)
+        calls.fail("fsync", errno.EIO, nth=1)
+        committer.batch(job("a"))
+        os.rename(directory.path, directory.path + ".away")
+        os.mkdir(directory.path)
+        assert "another directory lies at" in committer.batch(job("b"))[0]
+        os.rmdir(directory.path)
+        os.rename(directory.path + ".away", directory.path)
+        clock.now += 1
+        assert committer.batch(job("c")) == ["stored c"]
+    assert around(directory) == ["c"]
 
 
 def test_a_directory_that_is_gone(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,8 +525,7 @@ def test_a_shortage_is_seen_and_passes(directory: Directory, monkeypatch: pytest
         assert "are kept in reserve" in str(committer.committer.shortage)
         assert committer.batch(job("a")) == ["stored a"]
         monkeypatch.setattr(Directory, "shortage", lambda *_: None)
-        committer.committer.recheck()
-        committer.go_on()
+        committer.look()
         wait_for(lambda: committer.committer.shortage is None, "the shortage is over")
 
 

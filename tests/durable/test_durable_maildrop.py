@@ -147,7 +147,7 @@ def test_mail_of_any_size(inbox: Path, size: int, piece: int) -> None:
 def test_says_when_enough_is_held(inbox: Path) -> None:
     async def story(drop: MailDrop) -> None:
         mail = drop.begin(ENVELOPE)
-        assert [mail.write(b"x" * size) for size in (FLUSH_SIZE - 1, 0, 1, 0)] == [
+        assert [mail.write(b"x" * size) for size in (FLUSH_SIZE - 129, 0, 1, 0)] == [
             False,
             False,
             True,

@@ -84,7 +84,7 @@ def test_only_we_may_look_into_it(inbox: Path) -> None:
 @pytest.mark.parametrize(("age", "swept"), [(0, False), (50, False), (70, True)])
 def test_one_without_a_lock_is_being_made_unless_it_is_old(inbox: Path, age: int, swept: bool) -> None:
     young = inbox.parent / ".inbox.0123456789abcdef.staging"
-    young.mkdir()
+    young.mkdir(0o700)
     then = time.time() - age
     os.utime(young, (then, then))
     assert sweep(str(inbox)) == ([str(young)] if swept else [])
@@ -92,15 +92,56 @@ def test_one_without_a_lock_is_being_made_unless_it_is_old(inbox: Path, age: int
 
 
 @pytest.mark.parametrize(
-    "name", [".inbox2.00.staging", "inbox.00.staging", ".inbox.00.staging.old", ".inbox.00", "other"]
+    "name",
+    [
+        ".inbox2.0123456789abcdef.staging",
+        "inbox.0123456789abcdef.staging",
+        ".inbox.0123456789abcdef.staging.old",
+        ".inbox.0123456789abcdef",
+        ".inbox.backup.staging",
+        ".inbox.0123456789ABCDEF.staging",
+        "other",
+    ],
 )
 def test_what_is_not_ours_is_never_touched(inbox: Path, name: str) -> None:
     other = inbox.parent / name
-    other.mkdir()
+    other.mkdir(0o700)
     (other / "lock").touch()
     (other / "precious").touch()
     assert sweep(str(inbox)) == []
     assert len(list(other.iterdir())) == 2
+
+
+LEFT = ".inbox.0123456789abcdef.staging"
+
+
+def test_no_link_is_followed(inbox: Path) -> None:
+    """A link to the mail directory itself, say, would cost all its mail."""
+    inbox.chmod(0o700)
+    (inbox / "mail.eml").touch()
+    (inbox.parent / LEFT).symlink_to(inbox)
+    then = time.time() - 70
+    os.utime(inbox, (then, then))
+    assert sweep(str(inbox)) == []
+    assert (inbox / "mail.eml").exists()
+
+
+def test_others_may_not_have_made_it(inbox: Path) -> None:
+    left = inbox.parent / LEFT
+    left.mkdir()
+    left.chmod(0o755)
+    (left / "lock").touch()
+    assert sweep(str(inbox)) == []
+    assert left.exists()
+
+
+def test_what_else_lies_in_it_stays(inbox: Path) -> None:
+    left = inbox.parent / LEFT
+    left.mkdir(0o700)
+    for name in ("lock", "fedcba9876543210", "precious"):
+        (left / name).touch()
+    assert sweep(str(inbox)) == []
+    assert [path.name for path in left.iterdir()] == ["precious"]
 
 
 def test_a_parent_that_cannot_be_read_is_no_reason_to_fail(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from benno_common import mailfile
 from benno_common.envelope import Envelope
+from benno_common.filename import is_old_name
 from benno_common.mailfile import PREFIX, MailFileError
-from benno_common.oldfile import OldDecoder, is_old_name
+from benno_common.oldfile import OldDecoder
 from mailfile_streams import cut, decode, every_split, octets
 
 MESSAGE = b"Subject: hello\r\n\r\nhello\r\n"
@@ -49,7 +50,7 @@ def refused(file: bytes) -> bool:
         ("arch.Xy3zA9.msg", True),
         ("arch.Xy3zA9.eml", True),
         ("1700000000.M1P2.host.eml", True),
-        (".eml", True),
+        (".eml", False),
         ("S=12.eml", True),
         ("mail.S=.eml", True),
         ("mail.S=x.eml", True),

@@ -132,7 +132,8 @@ def test_peer_that_is_not_allowed(tmp_path: Path) -> None:
     with daemon.running(tmp_path / "spool", *options, socket="inet:0@127.0.0.1") as milter:
         with MTA(milter.address) as mta:
             assert hung_up(mta)
-        milter.wait_for_log("connect from 127.0.0.1 refused: to allow it, start with --allow 127.0.0.1")
+        hint = "to allow it too, start with --allow 10.0.0.0/8 ::1/128 127.0.0.1"
+        milter.wait_for_log(f"connect from 127.0.0.1 refused: {hint}")
         assert milter.stop() == 0
 
 

@@ -46,7 +46,8 @@ OPTIONS: dict[str, tuple[list[str], dict[str, object]]] = {
     "socket mode": (["-m", "600"], {"socket_mode": 0o600}),
     "socket mode with 0": (["--socket-mode", "0666"], {"socket_mode": 0o666}),
     "socket mode 000": (["-m", "000"], {"socket_mode": 0}),
-    "check": (["--check"], {"check": True}),
+    "check": (["--check"], {"check": True, "log_target": "stderr"}),
+    "check, with a log": (["--check", "--log", "journal"], {"check": True, "log_target": "journal"}),
     "log to the journal": (["--log", "journal"], {"log_target": "journal"}),
     "log to syslog": (["--log=syslog"], {"log_target": "syslog"}),
     "log to standard error": (["--log", "stderr"], {"log_target": "stderr"}),
@@ -62,6 +63,7 @@ OPTIONS: dict[str, tuple[list[str], dict[str, object]]] = {
     "reserve: blanks around": (["--min-free", " 1M "], {"min_free": 1 << 20}),
     "allow": (["--allow", "10.0.0.0/8"], {"allowed": "10.0.0.0/8"}),
     "allow an address": (["--allow", "192.0.2.7"], {"allowed": "192.0.2.7/32"}),
+    "allow several, with a comma": (["--allow", "10.0.0.0/8,::1"], {"allowed": "10.0.0.0/8,::1/128"}),
     "allow several": (["--allow", "10.0.0.0/8", "::1"], {"allowed": "10.0.0.0/8,::1/128"}),
     "allow, then a flag": (["--allow", "::1", "-t"], {"allowed": "::1/128", "label_names": True}),
     "allow twice": (["--allow", "10.0.0.0/8", "--allow", "::/0"], {"allowed": "10.0.0.0/8,::/0"}),
@@ -69,6 +71,10 @@ OPTIONS: dict[str, tuple[list[str], dict[str, object]]] = {
     # As old unit files pass ${MILTERARGS}.
     "empty argument": ([""], {}),
     "empty arguments": (["", "-t", ""], {"label_names": True}),
+    "blanks alone": (["  "], {}),
+    "blank before": ([" -t -g gw1"], {"label_names": True, "gateway": b"gw1"}),
+    "blank before one": ([" -t"], {"label_names": True}),
+    "several, the first with =": (["--gateway=gw1 -t"], {"label_names": True, "gateway": b"gw1"}),
     "several in one argument": (["-t -g gw1"], {"label_names": True, "gateway": b"gw1"}),
     "several, quoted": (["-t -l '/run/my pid'"], {"label_names": True, "pidfile": "/run/my pid"}),
     "several, blanks around": (["-i  -t "], {"label_names": True}),
@@ -192,7 +198,7 @@ def test_required_option(capsys: pytest.CaptureFixture[str], missing: str) -> No
     assert f"the following arguments are required: {missing}/" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("network", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8,::1"])
+@pytest.mark.parametrize("network", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "nowhere"])
 def test_wrong_network(network: str) -> None:
     with pytest.raises(Exit) as error:
         parse([*REQUIRED, "--allow", network])

@@ -144,7 +144,7 @@ def test_check(check: Check, tmp_path: Path, spool: Path) -> None:
     code, said = check("-p", f"unix:{tmp_path}/sock", "-o", str(spool), "--min-free", "0")
     assert code == 0
     assert f"INFO: checked socket=unix:{tmp_path}/sock spool={spool} " in said
-    assert "shortage=none" in said
+    assert "refused" not in said
     assert os.listdir(tmp_path) == ["spool"]
     assert os.listdir(spool) == []
 
@@ -152,7 +152,16 @@ def test_check(check: Check, tmp_path: Path, spool: Path) -> None:
 def test_check_tells_a_shortage(check: Check, tmp_path: Path, spool: Path) -> None:
     code, said = check("-p", f"unix:{tmp_path}/sock", "-o", str(spool), "--min-free", "9999999T")
     assert code == 0
+    assert f"WARNING: {spool}: new mail would be refused: " in said
     assert f"octets free, {9999999 << 40} are kept in reserve" in said
+
+
+def test_check_finds_that_the_pid_file_cannot_be_written(
+    check: Check, tmp_path: Path, spool: Path
+) -> None:
+    code, said = check("-p", f"unix:{tmp_path}/sock", "-o", str(spool), "-l", "/nowhere/pid")
+    assert code == os.EX_CANTCREAT
+    assert "PID file /nowhere/pid: it or its directory cannot be written" in said
 
 
 def test_check_with_a_port(check: Check, spool: Path) -> None:

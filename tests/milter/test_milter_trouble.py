@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benno_common.maildrop import FLUSH_SIZE
+from benno_common.networks import Networks
 from benno_milter.event import Content, EndOfMessage, Event, Mail, Rcpt
 from benno_milter.message import Assembly, Step
 from milter_hand import CONTENT, ENVELOPE, NOT_STORED, WHOLE, Address, C, Hand, hand
@@ -93,8 +94,9 @@ def test_peer(log: list[str], peer: Address, refused: str | None) -> None:
             assert log == []
             mta.deliver_another()
         else:
-            expected = f"connect from {refused} refused: to allow it, start with --allow {refused}"
-            assert log == [f"WARNING {expected}"]
+            allowed = str(Networks()).replace(",", " ")
+            hint = f"to allow it too, start with --allow {allowed} {refused}"
+            assert log == [f"WARNING connect from {refused} refused: {hint}"]
             assert mta.transport.ended == "aborted"
         mta.leave()
         assert mta.shared.empty.is_set()

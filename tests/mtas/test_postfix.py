@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 # Ways to connect: socket option of the milter, chrooted smtpd.
-WAYS = [("unix", False), ("unix", True), ("inet", False)]
+WAYS = [("unix", False), ("unix", True), ("inet", True)]
 
 
 @contextmanager

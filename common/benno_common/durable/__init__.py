@@ -12,6 +12,7 @@ by device and inode, so that nothing is written under a mount point whose file s
 
     staging    where files are written that cannot be without a name
     draft      one file, from its first octet to its name
+    trial      what a mail needs of the directory, tried at the start
     directory  the directory: start-up checks, sync, identity, reserve, hold, remove
     committer  the thread that makes many files durable at once
 
@@ -19,7 +20,8 @@ This package alone syncs, links and renames. It knows no asyncio and is called b
 """
 
 from benno_common.durable.committer import Committer, Job
-from benno_common.durable.directory import HELD, Directory, DirectoryUnusable
+from benno_common.durable.directory import HELD, Directory
 from benno_common.durable.draft import Draft
+from benno_common.durable.trial import DirectoryUnusable
 
 __all__ = ["HELD", "Committer", "Directory", "DirectoryUnusable", "Draft", "Job"]

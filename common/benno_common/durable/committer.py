@@ -19,11 +19,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benno_common.durable.directory import Directory, DirectoryUnusable
+from benno_common.durable.directory import Directory
 from benno_common.durable.draft import Draft
+from benno_common.durable.trial import DirectoryUnusable
 
 BATCH = 64
 RETRY_SECONDS = 1.0
+MAX_WAITING = 16 * 1024 * 1024  # octets
 
 
 @dataclass(slots=True, eq=False)
@@ -67,12 +69,21 @@ class Committer(threading.Thread):
         self._changed = changed
         self._died = died
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._submitted = 0  # octets, counted by the thread that submits
+        self._finished = 0  # octets, counted by this one
         self._stopping = False
         self._next_try = 0.0
         self.trouble: str | None = None  # why the directory takes nothing
         self.shortage: str | None = directory.shortage(min_free)  # what the reserve lacks
 
+    @property
+    def overload(self) -> str | None:
+        """What waits in memory where that is too much: the disk hangs, and each mail comes again."""
+        waiting = self._submitted - self._finished
+        return f"{waiting} octets wait for the disk" if waiting > MAX_WAITING else None
+
     def submit(self, job: Job) -> None:
+        self._submitted += len(job.content or b"")
         self._queue.put(job)
 
     def recheck(self) -> None:
@@ -89,8 +100,10 @@ class Committer(threading.Thread):
             while not (self._stopping and self._queue.empty()):
                 batch = self._collect()
                 self._commit(batch)
+                self._finished += sum(len(job.content or b"") for job in batch)
                 if batch:
                     self._report(batch)
+                del batch  # nothing of it is held while we wait for the next
         except BaseException as error:  # noqa: BLE001 - the process must hear of it
             self._died(error)
 
@@ -111,14 +124,16 @@ class Committer(threading.Thread):
                 if job.error is None:
                     _attempt(job, step)
         try:
-            if any(job.stored for job in batch):
+            stored = any(job.stored for job in batch)
+            if stored:
                 self._directory.sync()
             self._directory.verify()
+            if batch and not stored:
+                self._directory.check()  # is it these files, or would any other fail?
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing was acknowledged yet
             self._withdraw(batch, error)
         for job in batch:
-            if job.draft is not None:
-                job.draft.close()
+            _let_go(job)
         with contextlib.suppress(OSError):
             self.shortage = self._directory.shortage(self._min_free)
 
@@ -143,6 +158,7 @@ class Committer(threading.Thread):
                     self._directory.unlink(job.stored)
                 job.stored = None
                 job.error = error.with_traceback(None)
+        self._directory.let_go()
         self._changed(self.trouble)
 
     def _usable(self) -> bool:
@@ -187,5 +203,11 @@ def _attempt(job: Job, step: Callable[[Job], None]) -> None:
 
 def _fail(job: Job, error: Exception) -> None:
     job.error = error.with_traceback(None)  # it would hold the job, and the directory open with it
+    _let_go(job)
+
+
+def _let_go(job: Job) -> None:
+    """Close the draft and forget it; the directory it was made in stays open through it."""
     if job.draft is not None:
         job.draft.close()
+        job.draft = None

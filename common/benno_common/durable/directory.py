@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator
 
-from benno_common.durable.draft import FILE_MODE, Draft, Place
+from benno_common.durable.draft import Draft, Place
 from benno_common.durable.staging import Staging, sweep
+from benno_common.durable.trial import (
+    FULL,
+    DirectoryUnusable,
+    check_files,
+    check_sync,
+    has_unnamed_files,
+)
 
 HELD = ".err"
-
-_PROBE = ".probe"
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-class DirectoryUnusable(OSError):
-    """The directory cannot take mail; the message says why and what to do."""
 
 
 class Directory:
@@ -28,6 +27,7 @@ class Directory:
         self.path = os.path.abspath(path)
         self._allow_unnamed = allow_unnamed
         self._place: Place | None = None
+        self._identity: tuple[int, int] | None = None  # device and inode, as it was last opened
 
     @property
     def place(self) -> Place:
@@ -38,8 +38,8 @@ class Directory:
     def open(self) -> None:
         """Open the directory, or open it again, and try everything that a mail will need.
 
-        It must be on the device where it was first opened: a file system that is not mounted leaves
-        an empty directory of the same name.
+        It must be on the device where it was first opened, and the same directory, unless that one was
+        removed: a file system that is not mounted leaves another directory of the same name.
         """
         with _explained(self.path):
             place = Place(self.path)
@@ -48,16 +48,34 @@ class Directory:
         except BaseException:
             place.close()
             raise
-        self._place = place
+        self._place, self._identity = place, (place.device, place.inode)
 
     def close(self) -> None:
+        """Let go of the directory, as soon as the last draft in it has gone."""
         self._place = None
+
+    def let_go(self) -> None:
+        """Close it after a failure, until it is opened anew: its file system may have to be unmounted.
+
+        Where another directory lies at its path, or none, it stays open: else it could not be seen
+        whether this one was removed.
+        """
+        try:
+            self.verify()
+        except DirectoryUnusable as error:
+            if error.errno in {errno.ENOENT, errno.ESTALE}:
+                return
+        self.close()
 
     def draft(self) -> Draft:
         return Draft(self.place)
 
     def sync(self) -> None:
         os.fsync(self.place.fd)
+
+    def check(self) -> None:
+        """Try everything that a mail needs; a full disk passes. Raises DirectoryUnusable."""
+        self._try(self.place)
 
     def verify(self) -> None:
         """Raises DirectoryUnusable if the path no longer leads here, or nothing can be staged."""
@@ -77,8 +95,9 @@ class Directory:
         free = status.f_bavail * status.f_frsize
         if free < min_free:
             return f"{free} octets free, {min_free} are kept in reserve"
-        if status.f_files and status.f_favail < 1000:
-            return f"{status.f_favail} inodes free, 1000 are kept in reserve"
+        inodes = min(1000, status.f_files // 20)
+        if status.f_favail < inodes:
+            return f"{status.f_favail} inodes free, {inodes} are kept in reserve"
         return None
 
     def unlink(self, name: str) -> None:
@@ -87,14 +106,16 @@ class Directory:
     def hold(self, name: str) -> str:
         """Rename a file to NAME.err (NAME.1.err …), never over another; returns the new name.
 
-        The caller syncs the directory.
+        The caller syncs the directory, and is the only one who holds files in it.
         """
         fd = self.place.fd
         for number in range(1000):
             held = f"{name}.{number}{HELD}" if number else name + HELD
-            with contextlib.suppress(FileExistsError):
-                os.link(name, held, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-                os.unlink(name, dir_fd=fd)
+            try:
+                os.stat(held, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                # Not link(2): it may be refused for links, FIFOs and files of others.
+                os.rename(name, held, src_dir_fd=fd, dst_dir_fd=fd)
                 return held
         raise FileExistsError(errno.EEXIST, f"{name}{HELD} exists a thousand times")
 
@@ -106,18 +127,32 @@ class Directory:
         self.sync()
 
     def _check(self, place: Place) -> None:
-        if self._place is not None and self._place.device != place.device:
-            reason = f"{self.path} is on another file system than before: mount it again, or restart"
-            raise DirectoryUnusable(errno.ESTALE, reason)
+        self._expect_same(place)
         sweep(self.path)
         self._choose_way(place)
+        self._try(place)
+
+    def _expect_same(self, place: Place) -> None:
+        if self._identity in {None, (place.device, place.inode)}:
+            return
+        removed = self._place is not None and os.fstat(self._place.fd).st_nlink == 0
+        if self._identity and self._identity[0] != place.device:
+            reason = f"{self.path} is on another file system than before: mount it again, or restart"
+            raise DirectoryUnusable(errno.ESTALE, reason)
+        if not removed:
+            reason = (
+                f"another directory lies at {self.path}: mount or move the right one back, or restart"
+            )
+            raise DirectoryUnusable(errno.ESTALE, reason)
+
+    def _try(self, place: Place) -> None:
         with _explained(self.path), _full_disk_passed(place):
-            _check_files(self.path, place)
-            _check_sync(place)
+            check_files(self.path, place)
+            check_sync(place)
 
     def _choose_way(self, place: Place) -> None:
         with _explained(self.path):
-            unnamed = self._allow_unnamed and _has_unnamed_files(place)
+            unnamed = self._allow_unnamed and has_unnamed_files(place)
         if unnamed:
             return
         parent = os.path.dirname(self.path)
@@ -153,63 +188,6 @@ def _full_disk_passed(place: Place) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         place.chmod = True  # perhaps no file could be made to see whether that is needed
-
-
-def _check_files(path: str, place: Place) -> None:
-    """Write a file as mails are written, and see that the archiver could read and delete it."""
-    draft = Draft(place)
-    try:
-        status = os.fstat(draft.fd)
-        place.chmod = stat.S_IMODE(status.st_mode) != FILE_MODE
-        draft.write(b"X")
-        draft.sync()
-    finally:
-        draft.close()
-    directory = os.fstat(place.fd)
-    if directory.st_mode & 0o070 == 0o070:
-        if status.st_gid != directory.st_gid:
-            reason = (
-                f"files in {path} would get group {status.st_gid}, the directory has "
-                f"{directory.st_gid}: the archiver could not read them; chmod g+s {path}"
-            )
-            raise DirectoryUnusable(errno.EPERM, reason)
-    elif status.st_uid != directory.st_uid:
-        reason = (
-            f"the archiver could not delete files in {path}: it is not ours, "
-            f"and its group may not write there; chmod 2770 {path}"
-        )
-        raise DirectoryUnusable(errno.EPERM, reason)
-
-
-def _has_unnamed_files(place: Place) -> bool:
-    """Whether O_TMPFILE works here and /proc can give such a file a name."""
-    try:
-        fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE, dir_fd=place.fd)
-    except OSError as error:
-        if error.errno in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
-            return False
-        if error.errno in _FULL:
-            return True
-        raise
-    try:
-        # "." exists, so nothing is made; but a missing /proc is noticed before that.
-        os.link(f"/proc/self/fd/{fd}", ".", dst_dir_fd=place.fd, follow_symlinks=True)
-    except FileExistsError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return False
-
-
-def _check_sync(place: Place) -> None:
-    """Change the directory and sync the change. No watcher can take an empty subdirectory for mail."""
-    with contextlib.suppress(FileExistsError):  # of a killed process, or of one that starts just now
-        os.mkdir(_PROBE, 0o700, dir_fd=place.fd)
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(_PROBE, dir_fd=place.fd)
-    os.fsync(place.fd)

@@ -2,7 +2,7 @@
 
 It is called `.BASE.HEX.staging`, belongs to one process, and its `lock` file stays locked while that
 process lives. What a killed process left, no mail that anybody was promised, is swept at the next
-start of any.
+start of any. Only what has exactly such a name and owner is swept, and no link is followed.
 """
 
 from __future__ import annotations
@@ -10,48 +10,70 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
+import stat
 import time
 
 # A directory without its lock file is being made by another process, unless it is this old.
 _GRACE_SECONDS = 60.0
+_FILE = re.compile(r"[0-9a-f]{16}\Z")
 
 
 class Staging:
-    """The staging directory of this process for the mail directory at `path`. Raises OSError."""
+    """The staging directory of this process for the mail directory at `path`. Raises OSError.
+
+    Its files get the group that files in the mail directory get.
+    """
 
     def __init__(self, path: str) -> None:
         parent, base = os.path.split(path)
         self.path = os.path.join(parent, f".{base}.{secrets.token_hex(8)}.staging")
         os.mkdir(self.path, 0o700)
+        status = os.stat(path)
+        if status.st_mode & stat.S_ISGID:
+            os.chown(self.path, -1, status.st_gid)
+            os.chmod(self.path, 0o2700)
         lock = os.path.join(self.path, "lock")
         self._lock = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def close(self) -> None:
         os.close(self._lock)
-        _remove(self.path)
+        with contextlib.suppress(OSError):
+            _remove(self.path, _open(self.path))
 
 
 def sweep(path: str) -> list[str]:
     """Remove what killed processes left beside the mail directory at `path`; returns what it was."""
     parent, base = os.path.split(os.path.abspath(path))
+    ours = re.compile(re.escape(f".{base}.") + r"[0-9a-f]{16}\.staging\Z")
     swept = []
     with contextlib.suppress(OSError):
-        for name in os.listdir(parent):
-            if name.startswith(f".{base}.") and name.endswith(".staging"):
-                staging = os.path.join(parent, name)
-                if _is_abandoned(staging):
-                    _remove(staging)
+        for name in filter(ours.match, os.listdir(parent)):
+            staging = os.path.join(parent, name)
+            with contextlib.suppress(OSError):
+                fd = _open(staging)
+                if _is_abandoned(fd):
+                    _remove(staging, fd)
                     swept.append(staging)
+                else:
+                    os.close(fd)
     return swept
 
 
-def _is_abandoned(staging: str) -> bool:
+def _open(staging: str) -> int:
+    return os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _is_abandoned(fd: int) -> bool:
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        return False
     try:
-        lock = os.open(os.path.join(staging, "lock"), os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open("lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
     except FileNotFoundError:
-        return time.time() - os.stat(staging).st_mtime > _GRACE_SECONDS
+        return time.time() - status.st_mtime > _GRACE_SECONDS
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -61,8 +83,12 @@ def _is_abandoned(staging: str) -> bool:
     return True
 
 
-def _remove(staging: str) -> None:
-    with contextlib.suppress(OSError):
-        for name in os.listdir(staging):
-            os.unlink(os.path.join(staging, name))
+def _remove(staging: str, fd: int) -> None:
+    """Remove the files that are ours, and the directory if nothing else lies there; closes fd."""
+    try:
+        for name in os.listdir(fd):
+            if name == "lock" or _FILE.match(name):
+                os.unlink(name, dir_fd=fd)
         os.rmdir(staging)
+    finally:
+        os.close(fd)
