@@ -19,7 +19,6 @@ from typing import cast
 
 from benno_common import log
 from benno_common.envelope import Envelope
-from benno_common.log import Stored
 from benno_common.maildrop import Mail
 from benno_milter import event as events
 from benno_milter import message, wire
@@ -49,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flushing = False
         self._clogged = False  # the MTA does not read its replies
         self._pending: Pending | None = None
-        self._draining = shared.draining
+        self._draining = False
         self._peer = "MTA"
         self._tcp: socket.socket | None = None
 
@@ -57,6 +56,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._shared.connections.add(self)
         self._shared.empty.clear()
+        if self._shared.draining:
+            self._transport.close()
         peer = transport.get_extra_info("peername")
         if not isinstance(peer, tuple):  # a Unix socket; who may connect is decided by its mode
             return
@@ -218,7 +219,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flushing = False
         self._advance()
 
-    def _committed(self, pending: Pending, answer: asyncio.Future[Stored]) -> None:
+    def _committed(self, pending: Pending, answer: asyncio.Future[log.Stored]) -> None:
         """The mail is durable, or never will be."""
         seconds = time.monotonic() - pending.began
         waiting = self._pending is pending and not self._transport.is_closing()
