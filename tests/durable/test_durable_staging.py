@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,11 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benno_common.durable import Directory
 from benno_common.durable.staging import Staging, sweep
+from committing import descriptors
 
 OWNER = """\
 import sys
@@ -142,6 +145,27 @@ def test_what_else_lies_in_it_stays(inbox: Path) -> None:
         (left / name).touch()
     assert sweep(str(inbox)) == []
     assert [path.name for path in left.iterdir()] == ["precious"]
+
+
+def test_a_lock_that_cannot_be_opened_leaves_no_descriptor(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has failed, say, and the descriptor would keep it from being unmounted."""
+    left = inbox.parent / LEFT
+    left.mkdir(0o700)
+    (left / "lock").touch()
+    call = os.open
+
+    def failing(path: str, *arguments: Any, **named: Any) -> int:
+        if path == "lock":
+            raise OSError(errno.EIO, "Input/output error")
+        return call(path, *arguments, **named)
+
+    before = descriptors()
+    monkeypatch.setattr(os, "open", failing)
+    assert sweep(str(inbox)) == []
+    assert descriptors() == before
+    assert left.exists()
 
 
 def test_a_parent_that_cannot_be_read_is_no_reason_to_fail(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 
 # A directory without its lock file is being made by another process, unless it is this old.
 _GRACE_SECONDS = 60.0
@@ -36,12 +37,16 @@ class Staging:
             os.chmod(self.path, 0o2700)
         lock = os.path.join(self.path, "lock")
         self._lock = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise
 
     def close(self) -> None:
         os.close(self._lock)
-        with contextlib.suppress(OSError):
-            _remove(self.path, _open(self.path))
+        with contextlib.suppress(OSError), _opened(self.path) as fd:
+            _remove(self.path, fd)
 
 
 def sweep(path: str) -> list[str]:
@@ -52,18 +57,20 @@ def sweep(path: str) -> list[str]:
     with contextlib.suppress(OSError):
         for name in filter(ours.match, os.listdir(parent)):
             staging = os.path.join(parent, name)
-            with contextlib.suppress(OSError):
-                fd = _open(staging)
+            with contextlib.suppress(OSError), _opened(staging) as fd:
                 if _is_abandoned(fd):
                     _remove(staging, fd)
                     swept.append(staging)
-                else:
-                    os.close(fd)
     return swept
 
 
-def _open(staging: str) -> int:
-    return os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+@contextlib.contextmanager
+def _opened(staging: str) -> Iterator[int]:
+    fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _is_abandoned(fd: int) -> bool:
@@ -74,6 +81,8 @@ def _is_abandoned(fd: int) -> bool:
         lock = os.open("lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
     except FileNotFoundError:
         return time.time() - status.st_mtime > _GRACE_SECONDS
+    except OSError:
+        return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -84,11 +93,8 @@ def _is_abandoned(fd: int) -> bool:
 
 
 def _remove(staging: str, fd: int) -> None:
-    """Remove the files that are ours, and the directory if nothing else lies there; closes fd."""
-    try:
-        for name in os.listdir(fd):
-            if name == "lock" or _FILE.match(name):
-                os.unlink(name, dir_fd=fd)
-        os.rmdir(staging)
-    finally:
-        os.close(fd)
+    """Remove the files that are ours, and the directory if nothing else lies there. Raises OSError."""
+    for name in os.listdir(fd):
+        if name == "lock" or _FILE.match(name):
+            os.unlink(name, dir_fd=fd)
+    os.rmdir(staging)
