@@ -88,6 +88,7 @@ class Draft:
         if self.fd < 0:
             return
         fd, self.fd = self.fd, -1
+        del self.place  # the frames of an error may hold this draft, but not the directory
         if self._staged is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._staged)
