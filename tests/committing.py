@@ -9,7 +9,6 @@ assert bench.outcome(first) == "stored"
 
 from __future__ import annotations
 
-import gc
 import os
 import queue
 import threading
@@ -155,13 +154,6 @@ class SystemCalls:
 def descriptors() -> int:
     """How many files this process has open."""
     return len(os.listdir("/proc/self/fd"))
-
-
-def none_left(before: int) -> bool:
-    """Whether no more files are open than before, but for those that an error's traceback holds."""
-    if descriptors() > before:
-        gc.collect()
-    return descriptors() <= before
 
 
 def around(directory: Directory) -> list[str]:

@@ -111,7 +111,7 @@ class Mail:
             self._draft.write(self._encode(data))
             self._draft.start_writeback()
         except Exception as error:  # noqa: BLE001 - answered at the end of the message
-            self._error = error.with_traceback(None)  # it would hold us, and the directory open
+            self._error = error.with_traceback(None)  # it would hold the piece
 
     def _finish(self, data: bytes) -> Job | Exception:
         """In a worker thread: write and sync the rest."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benno_common.durable import Committer, Directory, Job
-from committing import SECONDS, SystemCalls, around, bench, descriptors, job, none_left, outcome
+from committing import SECONDS, SystemCalls, around, bench, descriptors, job, outcome
 from waiting import wait_for
 
 REPLACED = "[Errno 116] another directory lies at {} now"
@@ -156,7 +156,7 @@ def test_what_fails_for_one_mail_fails_for_it_alone(
     assert committer.changes == []
     assert around(directory) == ["1", "2", "3"]
     monkeypatch.undo()
-    assert none_left(open_before)
+    assert descriptors() <= open_before
 
 
 def test_a_failed_sync_is_never_tried_again(
@@ -319,7 +319,7 @@ def test_until_it_can_be_opened_all_is_refused_and_it_is_tried_once_a_second(
     assert committer.changes == [broken, None]
     assert around(directory) == ["d"]
     monkeypatch.undo()
-    assert none_left(open_before)
+    assert descriptors() <= open_before
 
 
 def test_it_recovers_without_a_mail_if_asked_to_look(
@@ -405,7 +405,7 @@ def test_a_big_mail_that_is_refused_leaves_no_descriptor(
         SystemCalls(monkeypatch, committer.events).fail("fsync", errno.EIO)
         for mail in mails:  # it is synced, opened anew in vain, and not even tried
             assert "Input/output error" in committer.batch(mail)[0]
-        assert none_left(before)
+        assert descriptors() <= before
     assert around(directory) == []
 
 

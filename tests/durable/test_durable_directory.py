@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benno_common.durable import Directory, DirectoryUnusable
-from committing import around, descriptors, none_left
+from committing import around, descriptors
 
 OTHER_DEVICE = Path("/dev/shm")
 STRANGER = 54321  # a user and group that is not ours
@@ -56,7 +56,7 @@ def test_opening_leaves_nothing_behind(inbox: Path, way: str) -> None:
         directory.open()
         assert around(directory) == []
     directory.close()
-    assert none_left(open_before)
+    assert descriptors() <= open_before
     assert [path.name for path in inbox.parent.iterdir()] == ["inbox"]
 
 
@@ -91,7 +91,7 @@ def test_each_check_that_fails_is_told(
     reason = refusal(Directory(str(inbox)))
     monkeypatch.undo()
     assert reason == f"[Errno {code}] {inbox}: {os.strerror(code)}"
-    assert none_left(open_before)
+    assert descriptors() <= open_before
 
 
 @root_only

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benno_common.durable import Directory
-from committing import around, descriptors, none_left
+from committing import around, descriptors
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def test_a_file_is_whole_under_its_name_and_nothing_else_is_left(directory: Dire
     assert path.read_bytes() == b"onetwo"
     assert path.stat().st_nlink == 1
     assert around(directory) == ["a.eml"]
-    assert none_left(open_before)
+    assert descriptors() <= open_before
 
 
 def test_no_watcher_sees_a_file_before_it_is_linked(directory: Directory) -> None:
@@ -60,7 +60,7 @@ def test_what_was_not_linked_leaves_nothing(directory: Directory) -> None:
     draft.close()
     draft.close()
     assert around(directory) == []
-    assert none_left(open_before)
+    assert descriptors() <= open_before
 
 
 def test_never_overwrites(directory: Directory) -> None:
@@ -117,7 +117,7 @@ def test_a_mode_that_cannot_be_set_is_told_and_leaves_nothing(
         with pytest.raises(OSError, match="Input/output"):
             directory.draft()
         assert around(directory) == []
-        assert none_left(before)
+        assert descriptors() <= before
     directory.close()
 
 

@@ -22,7 +22,7 @@ from benno_common.envelope import Envelope
 from benno_common.filename import size_of
 from benno_common.log import Stored
 from benno_common.maildrop import FLUSH_SIZE, Mail, MailDrop
-from committing import SECONDS, descriptors, none_left
+from committing import SECONDS, descriptors
 from load import send
 from waiting import wait_for
 
@@ -43,7 +43,7 @@ def on_a_loop(inbox: Path, story: Story, min_free: int = 0) -> None:
         drop.open()
         before = descriptors()
         await asyncio.wait_for(story(drop), SECONDS)
-        await until(lambda: none_left(before), "no descriptor is left")
+        await until(lambda: descriptors() <= before, "no descriptor is left")
         await asyncio.wait_for(drop.close(), SECONDS)
 
     asyncio.run(whole())

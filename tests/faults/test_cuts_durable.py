@@ -131,7 +131,6 @@ class Load:
         for one in batch:
             if one.stored is not None:
                 self._story.stored.add(one.stored)
-            one.error = None  # whose traceback would keep the directory open
             one.done(one)
 
 
@@ -243,8 +242,6 @@ def commit_and_cut(
     if not cut:
         disk.shut_down()
     directory.close()
-    for one in jobs:
-        one.error = None
     return {one.stored for one in jobs if one.stored}, cut
 
 

@@ -202,12 +202,10 @@ def _attempt(job: Job, step: Callable[[Job], None]) -> None:
 
 
 def _fail(job: Job, error: Exception) -> None:
-    job.error = error.with_traceback(None)  # it would hold the job, and the directory open with it
+    job.error = error.with_traceback(None)  # it would hold the job's octets until it is heard of
     _let_go(job)
 
 
 def _let_go(job: Job) -> None:
-    """Close the draft and forget it; the directory it was made in stays open through it."""
     if job.draft is not None:
         job.draft.close()
-        job.draft = None

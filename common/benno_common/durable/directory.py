@@ -46,13 +46,16 @@ class Directory:
         try:
             self._check(place)
         except BaseException:
-            place.close()
+            place.leave()
             raise
+        self.close()
         self._place, self._identity = place, (place.device, place.inode)
 
     def close(self) -> None:
-        """Let go of the directory, as soon as the last draft in it has gone."""
-        self._place = None
+        """Let go of the directory; the last draft in it closes it."""
+        if self._place is not None:
+            place, self._place = self._place, None
+            place.leave()
 
     def let_go(self) -> None:
         """Close it after a failure, until it is opened anew: its file system may have to be unmounted.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import threading
 
 from benno_common.durable.staging import Staging
 
@@ -12,7 +14,11 @@ FILE_MODE = 0o640
 
 
 class Place:
-    """An opened directory. It stays open for as long as a draft made in it is in use."""
+    """An opened directory. Who made it and each draft in it use it, and the last to leave closes it.
+
+    It is not left to the garbage collector: a file system with an open directory is not unmounted, and
+    the frames of an error can hold a draft for long.
+    """
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -20,18 +26,25 @@ class Place:
         self.device, self.inode = status.st_dev, status.st_ino
         self.chmod = False  # the umask, or a default ACL, takes bits off FILE_MODE
         self.staging: Staging | None = None  # where files are made if not with O_TMPFILE
+        self._users = 1
+        self._counting = threading.Lock()
 
-    def close(self) -> None:
-        """Called when the last draft has gone, or at once where there is none."""
+    def enter(self) -> None:
+        """One user more. Raises OSError where all have left: it was closed in another thread."""
+        with self._counting:
+            if not self._users:
+                raise OSError(errno.EBADF, "the directory was closed")
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._counting:
+            self._users -= 1
+            if self._users:
+                return
         fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-            if self.staging is not None:
-                self.staging.close()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            self.close()
+        os.close(fd)
+        if self.staging is not None:
+            self.staging.close()
 
 
 class Draft:
@@ -41,16 +54,23 @@ class Draft:
         self.place = place
         self.size = 0
         self._staged: str | None = None
-        if place.staging is None:
-            self.fd = os.open(
-                ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE, dir_fd=place.fd
-            )
-        else:
-            self._staged = os.path.join(place.staging.path, secrets.token_hex(8))
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-            self.fd = os.open(self._staged, flags, FILE_MODE)
+        place.enter()
+        try:
+            self.fd = self._open()
+        except BaseException:
+            place.leave()
+            raise
         if place.chmod:
             self._set_mode()
+
+    def _open(self) -> int:
+        place = self.place
+        if place.staging is None:
+            flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+            return os.open(".", flags, FILE_MODE, dir_fd=place.fd)
+        self._staged = os.path.join(place.staging.path, secrets.token_hex(8))
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        return os.open(self._staged, flags, FILE_MODE)
 
     def _set_mode(self) -> None:
         try:
@@ -88,9 +108,9 @@ class Draft:
         if self.fd < 0:
             return
         fd, self.fd = self.fd, -1
-        del self.place  # the frames of an error may hold this draft, but not the directory
         if self._staged is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._staged)
         with contextlib.suppress(OSError):
             os.close(fd)
+        self.place.leave()
