@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import socket
@@ -94,6 +95,22 @@ def check_address(address: UnixAddress | InetAddress) -> None:
 
 
 def _listen_unix(path: str, mode: int) -> socket.socket:
+    with _alone(path):
+        return _bind_unix(path, mode)
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Lock the directory, where it can be: of two that start at once one finds a stale socket."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, directory)
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+
+
+def _bind_unix(path: str, mode: int) -> socket.socket:
     stale = _examine_unix(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o777)  # nobody connects before the mode is right

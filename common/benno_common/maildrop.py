@@ -4,7 +4,7 @@
 makes it durable. The loop never touches the disk. A small mail stays in memory and is handed whole to
 the committer thread. A larger one is flushed piece by piece by one of a few worker threads while the
 connection it comes from is not read (`write()` says when), synced there too, and joins the committer's
-batch only to be linked, so that a sync of 50 MB holds nobody up. Memory is therefore bounded by
+batch only to be linked, so that a sync of 50 MB holds up no batch. Memory is therefore bounded by
 connections times FLUSH_SIZE.
 
 This module is the bridge: threads report to it, and it resolves futures on the loop, one wake-up a

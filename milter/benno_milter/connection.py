@@ -26,8 +26,6 @@ from benno_milter.shared import Pending, Shared, log_refusal, refusal_of
 
 ANSWER_SECONDS = 240.0  # Postfix waits 300 s (milter_content_timeout), Sendmail 5 min (E:5m)
 PROGRESS_SECONDS = 10.0
-NOT_STORED = "451 4.3.0 The mail archive could not store this mail"
-TOO_SLOW = "451 4.3.0 The mail archive is too slow"
 
 # What may wait in memory while a mail is being made durable; an honest MTA sends nothing then.
 MAX_WAITING = 64 * 1024
@@ -45,7 +43,7 @@ class Connection(asyncio.BufferedProtocol):
         self._assembly = message.Assembly(shared.gateway)
         self._mail: Mail | None = None  # begun, and its end has not come
         self._envelope = Envelope(b"", ())  # of that mail
-        self._flushing = False
+        self._flushing: float | None = None  # since when
         self._clogged = False  # the MTA does not read its replies
         self._pending: Pending | None = None
         self._draining = False
@@ -106,11 +104,15 @@ class Connection(asyncio.BufferedProtocol):
         """Once in a while: keep the MTA waiting for a slow disk, but not for ever."""
         pending = self._pending
         if pending is None:
-            return
-        if now - pending.began > ANSWER_SECONDS:
+            if self._flushing and now - self._flushing > ANSWER_SECONDS:
+                self._drop_mail()
+                reason = f"a piece was not written after {ANSWER_SECONDS:.0f} s"
+                self._assembly.fail(message.TOO_SLOW, reason)
+                self._advance()
+        elif now - pending.began > ANSWER_SECONDS:
             self._pending = None
             reason = f"not durable after {ANSWER_SECONDS:.0f} s; if it will be, it comes twice"
-            self._refuse(pending.queue_id, refusal_of(pending.envelope, TOO_SLOW, reason))
+            self._refuse(pending.queue_id, refusal_of(pending.envelope, message.TOO_SLOW, reason))
             self._advance()
         elif now - pending.told > PROGRESS_SECONDS:
             pending.told = now
@@ -153,20 +155,20 @@ class Connection(asyncio.BufferedProtocol):
                     self._do(step)
         except Exception as error:  # noqa: BLE001 - whatever it is, the mail must come again
             self._drop_mail()
+            fault = f"unexpected {type(error).__name__}"
             if isinstance(event, events.EndOfMessage):
                 log.unexpected(event.queue_id, error)
                 self._pending = None
-                fault = f"unexpected {type(error).__name__}"
-                self._refuse(event.queue_id, refusal_of(self._envelope, NOT_STORED, fault))
+                self._refuse(event.queue_id, refusal_of(self._envelope, message.NOT_STORED, fault))
             else:
                 log.unexpected(self._wire.queue_id, error)
-                self._assembly.fail(NOT_STORED, f"unexpected {type(error).__name__}")
+                self._assembly.fail(message.NOT_STORED, fault)
 
     def _do(self, step: message.Step) -> None:
         if isinstance(step, message.Append):
             assert self._mail is not None
             if self._mail.write(step.data):
-                self._flushing = True
+                self._flushing = time.monotonic()
                 self._mail.flush(self._flushed)
         elif isinstance(step, message.Begin):
             self._envelope = step.envelope
@@ -216,12 +218,11 @@ class Connection(asyncio.BufferedProtocol):
         log_refusal(queue_id, refusal)
 
     def _flushed(self) -> None:
-        self._flushing = False
+        self._flushing = None
         self._advance()
 
     def _committed(self, pending: Pending, answer: asyncio.Future[log.Stored]) -> None:
         """The mail is durable, or never will be."""
-        seconds = time.monotonic() - pending.began
         waiting = self._pending is pending and not self._transport.is_closing()
         if waiting:
             self._pending = None
@@ -229,16 +230,12 @@ class Connection(asyncio.BufferedProtocol):
         if error is None:
             if waiting:
                 self._transport.write(wire.CONTINUE)
-            self._shared.statistics.stored(answer.result().size, seconds)
-            log.mail_stored(
-                pending.queue_id, pending.envelope, answer.result(), seconds, answered=waiting
-            )
+            self._shared.stored(pending, answer.result(), answered=waiting)
         elif waiting:
-            self._refuse(pending.queue_id, refusal_of(pending.envelope, NOT_STORED, str(error)))
+            self._refuse(pending.queue_id, refusal_of(pending.envelope, message.NOT_STORED, str(error)))
         else:
-            log_refusal(
-                pending.queue_id, refusal_of(pending.envelope, "none, the MTA has gone", str(error))
-            )
+            unheard = refusal_of(pending.envelope, "none, the MTA has gone", str(error))
+            log_refusal(pending.queue_id, unheard)
         if waiting:
             self._advance()
 
@@ -246,5 +243,5 @@ class Connection(asyncio.BufferedProtocol):
         if self._mail is not None:
             mail, self._mail = self._mail, None
             mail.abort()
-            self._flushing = False
+            self._flushing = None
         self._envelope = Envelope(b"", ())

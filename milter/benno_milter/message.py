@@ -22,6 +22,8 @@ from benno_milter.event import Abort, Content, EndOfMessage, Event, Mail, NewSes
 
 BAD_ADDRESS = "553 5.1.3 Address contains a control character that cannot be archived"
 TOO_MANY = "452 4.5.3 Too many recipients for the mail archive"
+NOT_STORED = "451 4.3.0 The mail archive could not store this mail"
+TOO_SLOW = "451 4.3.0 The mail archive is too slow"
 NOT_UNDERSTOOD = "451 4.3.0 The mail archive could not understand this mail"
 
 # Memory for all recipients of a mail, in octets; Postfix takes 1,000 of them (smtpd_recipient_limit).

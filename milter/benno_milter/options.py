@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from benno_common import VERSION, log
+from benno_common import VERSION, logtarget
 from benno_common.listener import InetAddress, UnixAddress, parse_address
 from benno_common.networks import DEFAULT, Networks
 from benno_common.service import Exit
@@ -41,7 +41,7 @@ class Settings:
     allowed: Networks
     min_free: int
     check: bool
-    log_target: log.Target
+    log_target: logtarget.Target
 
 
 def parse(arguments: Sequence[str]) -> Settings:
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--min-free", type=_size, default="100M", metavar="SIZE", help="space to keep free (100M)")
     add("--check", action="store_true", help="do all checks of the start, then exit")
-    add("--log", choices=log.TARGETS, default="auto", help="where to log to")
+    add("--log", choices=logtarget.TARGETS, default="auto", help="where to log to")
     add("--version", action="version", version=f"benno-milter {VERSION}")
     return parser
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from benno_common import VERSION, listener, log, service
+from benno_common import VERSION, listener, log, logtarget, service
 from benno_common.durable import Directory, DirectoryUnusable
 from benno_common.maildrop import MailDrop
 from benno_milter import options
@@ -30,7 +30,7 @@ def main() -> int:
     """The command. Returns the exit code."""
     try:
         settings = options.parse(sys.argv[1:])
-        target = log.setup("benno-milter", settings.log_target)
+        target = logtarget.setup("benno-milter", settings.log_target)
     except service.Exit as error:
         print(f"benno-milter: {error.reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return error.code
@@ -77,6 +77,8 @@ async def _run(settings: options.Settings) -> None:
         settings.spool, min_free=settings.min_free, label_names=settings.label_names, died=died
     )
     _open(drop.open)
+    if refusal := drop.refusal():
+        log.short_of_space(settings.spool, refusal[1])
     shared = Shared(drop, settings.gateway, settings.allowed)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_unexpected)

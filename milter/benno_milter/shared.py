@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benno_common import log
 from benno_common.envelope import Envelope
+from benno_common.log import Stored
 from benno_common.maildrop import MailDrop
 from benno_common.networks import Networks
 from benno_milter.message import Refuse
@@ -28,6 +30,12 @@ class Shared:
     connections: set[Connection] = field(default_factory=set)
     draining: bool = False  # the daemon ends
     empty: asyncio.Event = field(default_factory=asyncio.Event)  # there are no connections
+
+    def stored(self, pending: Pending, stored: Stored, *, answered: bool) -> None:
+        """Count a mail that is durable, and log it."""
+        seconds = time.monotonic() - pending.began
+        self.statistics.stored(stored.size, seconds)
+        log.mail_stored(pending.queue_id, pending.envelope, stored, seconds, answered=answered)
 
 
 @dataclass(slots=True, eq=False)

@@ -7,12 +7,15 @@ mode is right.
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 - getaddrinfo needs it, and a test as another user may not read it
 import errno
 import os
 import socket
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +364,37 @@ def test_another_one_was_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         told = refusal(UNAVAILABLE, listen, UnixAddress(str(path)), 0o660)
     assert told == f"socket {path}: Address already in use"
     assert path.is_socket()
+
+
+def test_two_start_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both would find the stale socket, and the second remove that of the first."""
+    path = tmp_path / "b.sock"
+    make_stale(path)
+    both = threading.Barrier(2)
+    examine = listener._examine_unix
+
+    def examine_together(path: str) -> bool:
+        stale = examine(path)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+        return stale
+
+    monkeypatch.setattr(listener, "_examine_unix", examine_together)
+
+    def start() -> str:
+        try:
+            sockets.extend(listen(UnixAddress(str(path)), 0o660))
+        except Exit as error:
+            return error.reason
+        return "listens"
+
+    sockets: list[socket.socket] = []
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = sorted(future.result() for future in [threads.submit(start) for _ in range(2)])
+    connect(path)
+    for sock in sockets:
+        sock.close()
+    assert outcomes == ["listens", f"socket {path}: another instance answers there"]
 
 
 # At the end

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import daemon
-from benno_common import log, service
+from benno_common import log, logtarget, service
 from benno_milter import program
 from mta import MTA
 
@@ -317,7 +317,8 @@ def test_second_signal_ends_at_once(tmp_path: Path, systemd: Systemd) -> None:
 @pytest.fixture
 def main(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], object]:
     """The command, given its arguments: the exit code. Nothing of its settings stays here."""
-    monkeypatch.setattr(log, "_log", logging.getLogger("benno-test"))
+    for module in (log, logtarget):
+        monkeypatch.setattr(module, "_log", logging.getLogger("benno-test"))
     monkeypatch.setattr(logging, "raiseExceptions", True)
     monkeypatch.setattr(service, "raise_descriptor_limit", lambda: None)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
@@ -386,7 +387,7 @@ def test_wrong_start(
     check: str,
 ) -> None:
     """The last line says why, and nothing is left behind; --check finds out the same."""
-    monkeypatch.setattr(log, "SYSLOG_SOCKET", f"{tmp_path}/log")
+    monkeypatch.setattr(logtarget, "SYSLOG_SOCKET", f"{tmp_path}/log")
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments.format(**places) + check) == code
     output = capfd.readouterr()

@@ -94,6 +94,13 @@ def test_each_check_that_fails_is_told(
     assert descriptors() <= open_before
 
 
+def test_something_in_the_way_of_a_check(inbox: Path) -> None:
+    probe = inbox / ".probe"
+    probe.write_text("somebody's")
+    assert f"there is a {probe.name} that is no empty directory" in refusal(Directory(str(inbox)))
+    assert probe.read_text() == "somebody's"
+
+
 @root_only
 def test_files_of_another_group_could_not_be_read(inbox: Path, way: str) -> None:
     os.chown(inbox, -1, STRANGER)

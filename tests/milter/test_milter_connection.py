@@ -95,6 +95,24 @@ def test_too_slow(mta: Hand, log: list[str]) -> None:
     mta.deliver_another()
 
 
+def test_a_piece_is_not_written_in_time(mta: Hand, log: list[str]) -> None:
+    """The disk hangs in the middle of a mail: the rest is read, and its end is answered 451."""
+    mta.send(ENVELOPE + CONTENT + body(b"x" * 65_000) * 2)
+    mta.replies()
+    (mail,) = mta.drop.mails
+    assert mail.flushing
+    mta.tick(239)
+    assert not mail.aborted
+    mta.tick(241)
+    assert mail.aborted
+    mta.send(body(b"y" * 65_000) * 3 + END)
+    assert mta.replies()[-1] == TOO_SLOW
+    assert len(mta.drop.mails) == 1
+    assert "QID: refused" in log[0]
+    assert "a piece was not written after 240 s" in log[0]
+    mta.deliver_another()
+
+
 def test_a_late_mail_is_not_taken_for_the_next_one(mta: Hand) -> None:
     mta.send(WHOLE)
     mta.tick(241)

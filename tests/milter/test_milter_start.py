@@ -152,8 +152,13 @@ def test_check(check: Check, tmp_path: Path, spool: Path) -> None:
 def test_check_tells_a_shortage(check: Check, tmp_path: Path, spool: Path) -> None:
     code, said = check("-p", f"unix:{tmp_path}/sock", "-o", str(spool), "--min-free", "9999999T")
     assert code == 0
-    assert f"WARNING: {spool}: new mail would be refused: " in said
+    assert f"WARNING: {spool}: new mail is refused until there is space: " in said
     assert f"octets free, {9999999 << 40} are kept in reserve" in said
+
+
+def test_a_shortage_is_told_at_the_start(tmp_path: Path) -> None:
+    with daemon.running(tmp_path / "spool", "--min-free", "9999999T") as milter:
+        assert "new mail is refused until there is space: " in milter.log
 
 
 def test_check_finds_that_the_pid_file_cannot_be_written(

@@ -151,7 +151,7 @@ class Directory:
     def _try(self, place: Place) -> None:
         with _explained(self.path), _full_disk_passed(place):
             check_files(self.path, place)
-            check_sync(place)
+            check_sync(self.path, place)
 
     def _choose_way(self, place: Place) -> None:
         with _explained(self.path):

@@ -72,10 +72,17 @@ def has_unnamed_files(place: Place) -> bool:
     return False
 
 
-def check_sync(place: Place) -> None:
+def check_sync(path: str, place: Place) -> None:
     """Change the directory and sync the change. No watcher can take an empty subdirectory for mail."""
     with contextlib.suppress(FileExistsError):  # of a killed process, or of one that starts just now
         os.mkdir(_PROBE, 0o700, dir_fd=place.fd)
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.rmdir(_PROBE, dir_fd=place.fd)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ENOTEMPTY}:
+            reason = f"{path}: there is a {_PROBE} that is no empty directory; remove it"
+            raise DirectoryUnusable(error.errno, reason) from error
+        raise
     os.fsync(place.fd)

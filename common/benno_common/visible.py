@@ -1,0 +1,33 @@
+"""Text from outside made fit for a log line or a message: visible, on one line, of bounded length."""
+
+from __future__ import annotations
+
+# Of one text; journald breaks lines of 48 KiB (LineMax=), and what follows could be a forged one.
+MAX_SHOWN = 1000
+
+
+def safe(text: bytes | str) -> str:
+    """Text from outside as one visible word: other octets than printable ASCII as \\xNN."""
+    octets = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
+    shown = "".join(
+        chr(octet) if 0x20 < octet < 0x7F and octet != 0x5C else f"\\x{octet:02x}"
+        for octet in octets[:MAX_SHOWN]
+    )
+    return shown + _rest(octets)
+
+
+def printable(text: str) -> str:
+    shown = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text[:MAX_SHOWN]
+    )
+    return shown + _rest(text)
+
+
+def _rest(text: bytes | str) -> str:
+    return f"...({len(text)})" if len(text) > MAX_SHOWN else ""
+
+
+def quoted(text: str) -> str:
+    text = printable(text)
+    return '"' + text.replace('"', "'") + '"' if " " in text or not text else text
