@@ -18,7 +18,8 @@ from typing import cast
 
 from benno_common.envelope import Envelope
 from benno_common.log import Stored
-from benno_common.maildrop import FLUSH_SIZE, MailDrop
+from benno_common.mail import FLUSH_SIZE
+from benno_common.maildrop import MailDrop
 from benno_common.networks import Networks
 from benno_milter.connection import Connection
 from benno_milter.shared import Shared
@@ -183,7 +184,7 @@ class Hand:
     def __init__(self, peer: Address = "", offer: bytes = negotiation()) -> None:
         self.loop = asyncio.new_event_loop()
         self.drop = HandDrop(self.loop)
-        self.shared = Shared(cast(MailDrop, self.drop), None, Networks())
+        self.shared = Shared(cast(MailDrop, self.drop), allowed=Networks())
         self.connection = Connection(self.shared)
         self.transport = HandTransport(peer)
         self.connection.connection_made(self.transport)

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = {
     ".".join(path.relative_to(root).with_suffix("").parts): path
-    for root in (ROOT / "common", ROOT / "milter")
+    for root in (ROOT / "common", ROOT / "milter", ROOT / "milter2smtp", ROOT / "smtp_receiver")
     for path in sorted(root.rglob("*.py"))
 }
 MODULES = sorted(SOURCES)

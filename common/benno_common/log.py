@@ -30,14 +30,21 @@ class Stored:
 
 
 def mail_stored(
-    queue_id: str | None, envelope: Envelope, stored: Stored, seconds: float, *, answered: bool
+    queue_id: str | None,
+    envelope: Envelope,
+    stored: Stored,
+    seconds: float,
+    *,
+    answered: bool,
+    client: str | None = None,
 ) -> None:
     """A mail is durable. answered: somebody heard of it; else it may come a second time."""
     _log.log(
         logging.INFO if answered else logging.WARNING,
-        "%s: stored file=%s from=<%s> nrcpt=%d size=%d sha256=%s%s ms=%.1f answered=%s",
+        "%s: stored file=%s%s from=<%s> nrcpt=%d size=%d sha256=%s%s ms=%.1f answered=%s",
         safe(queue_id or NO_QUEUE_ID),
         stored.name,
+        f" client={safe(client)}" if client else "",
         safe(envelope.sender),
         len(envelope.recipients),
         stored.size,
@@ -49,17 +56,61 @@ def mail_stored(
 
 
 def mail_refused(
-    queue_id: str | None, *, sender: bytes, recipients: int, reply: str, reason: str
+    queue_id: str | None,
+    *,
+    sender: bytes,
+    recipients: int,
+    reply: str,
+    reason: str,
+    client: str | None = None,
 ) -> None:
     """A mail was not stored, and the client was told `reply`."""
     _log.warning(
-        "%s: refused from=<%s> nrcpt=%d reply=%s reason=%s",
+        "%s: refused%s from=<%s> nrcpt=%d reply=%s reason=%s",
         safe(queue_id or NO_QUEUE_ID),
+        f" client={safe(client)}" if client else "",
         safe(sender),
         recipients,
         quoted(reply),
         quoted(reason),
     )
+
+
+def mail_sent(
+    name: str, envelope: Envelope, *, host: str, size: int, sha256: str, seconds: float, reply: str
+) -> None:
+    """The archive host has taken the mail in the file `name`: `reply` came to the end of data."""
+    _log.info(
+        "%s: sent host=%s from=<%s> nrcpt=%d size=%d sha256=%s ms=%.1f reply=%s",
+        safe(name),
+        safe(host),
+        safe(envelope.sender),
+        len(envelope.recipients),
+        size,
+        sha256,
+        1000 * seconds,
+        quoted(reply),
+    )
+
+
+def mail_kept(name: str, *, host: str, reason: str) -> None:
+    """A mail stays in the spool for the next run."""
+    _log.warning("%s: kept host=%s reason=%s", safe(name), safe(host), quoted(reason))
+
+
+def mail_held(name: str, held: str, *, reason: str) -> None:
+    """A mail was put aside under the name `held`, for a person to look at."""
+    _log.error("%s: held file=%s reason=%s", safe(name), safe(held), quoted(reason))
+
+
+def host_failed(host: str, reason: str) -> None:
+    """An archive host takes no mail now, and why; what waits for it stays in the spool."""
+    _log.error("%s takes no mail: %s", safe(host), printable(reason))
+
+
+def run_ended(*, sent: int, kept: int, held: int, size: int, seconds: float) -> None:
+    """The summary of a forwarder's run."""
+    _log.info("ended: sent=%d kept=%d held=%d bytes=%d seconds=%.1f", sent, kept, held, size, seconds)
 
 
 def peer_refused(peer: str, reason: str) -> None:

@@ -19,7 +19,7 @@ from typing import cast
 
 from benno_common import log
 from benno_common.envelope import Envelope
-from benno_common.maildrop import Mail
+from benno_common.mail import Mail
 from benno_milter import event as events
 from benno_milter import message, wire
 from benno_milter.shared import Pending, Shared, log_refusal, refusal_of
@@ -52,8 +52,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._shared.connections.add(self)
-        self._shared.empty.clear()
+        self._shared.join(self)
         if self._shared.draining:
             self._transport.close()
         peer = transport.get_extra_info("peername")
@@ -87,9 +86,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's interface
         self._drop_mail()
         self._pending = None
-        self._shared.connections.discard(self)
-        if not self._shared.connections:
-            self._shared.empty.set()
+        self._shared.leave(self)
 
     def drain(self) -> None:
         """End as soon as no mail is under way."""

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from benno_common import log
+from benno_common.daemon import Sessions
 from benno_common.envelope import Envelope
 from benno_common.log import Stored
-from benno_common.maildrop import MailDrop
 from benno_common.networks import Networks
 from benno_milter.message import Refuse
-from benno_milter.statistics import Statistics
-
-if TYPE_CHECKING:
-    from benno_milter.connection import Connection
 
 
 @dataclass
-class Shared:
+class Shared(Sessions):
     """What all connections share. gateway: stands in every envelope. allowed: may connect over TCP."""
 
-    drop: MailDrop
-    gateway: bytes | None
-    allowed: Networks
-    statistics: Statistics = field(default_factory=Statistics)
-    connections: set[Connection] = field(default_factory=set)
-    draining: bool = False  # the daemon ends
-    empty: asyncio.Event = field(default_factory=asyncio.Event)  # there are no connections
+    gateway: bytes | None = None
+    allowed: Networks = field(default_factory=Networks)
 
     def stored(self, pending: Pending, stored: Stored, *, answered: bool) -> None:
         """Count a mail that is durable, and log it."""

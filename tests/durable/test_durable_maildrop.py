@@ -21,7 +21,8 @@ from benno_common.durable import Draft
 from benno_common.envelope import Envelope
 from benno_common.filename import size_of
 from benno_common.log import Stored
-from benno_common.maildrop import FLUSH_SIZE, Mail, MailDrop
+from benno_common.mail import FLUSH_SIZE, Mail
+from benno_common.maildrop import MailDrop
 from committing import SECONDS, descriptors
 from load import send
 from waiting import wait_for

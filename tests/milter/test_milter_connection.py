@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import daemon
-from benno_common.maildrop import FLUSH_SIZE, MailDrop
+from benno_common.mail import FLUSH_SIZE
+from benno_common.maildrop import MailDrop
 from benno_common.networks import Networks
 from benno_milter.connection import MAX_WAITING, Connection
 from benno_milter.shared import Shared
@@ -167,7 +168,7 @@ def test_the_mta_leaves_on_a_real_disk(tmp_path: Path, log: list[str]) -> None:
         drop.open()
         sync = drop.directory.sync
         drop.directory.sync = lambda: (gone.wait(60), sync())[1]  # type: ignore[method-assign]
-        shared = Shared(drop, None, Networks())
+        shared = Shared(drop, allowed=Networks())
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)

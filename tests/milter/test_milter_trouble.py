@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benno_common.maildrop import FLUSH_SIZE
+from benno_common.mail import FLUSH_SIZE
 from benno_common.networks import Networks
 from benno_milter.event import Content, EndOfMessage, Event, Mail, Rcpt
 from benno_milter.message import Assembly, Step

@@ -1,4 +1,4 @@
-"""What the milter has done since its start."""
+"""What a daemon has done since its start."""
 
 from __future__ import annotations
 

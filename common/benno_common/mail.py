@@ -1,0 +1,143 @@
+"""One mail on its way into a directory: pieces of the message in, a durable file out.
+
+`MailDrop.begin(envelope)` makes it; pieces are given to `write()`, and `commit()` makes it durable. A
+small mail stays in memory and is handed whole to the committer thread. A larger one is flushed piece by
+piece by one of a few worker threads while the connection it comes from is not read (`write()` says
+when), synced there too, and joins the committer's batch only to be linked, so that a sync of 50 MB
+holds up no batch. Memory is therefore bounded by connections times FLUSH_SIZE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from benno_common.durable import DirectoryUnusable, Draft, Job
+from benno_common.envelope import Envelope
+from benno_common.log import Stored
+from benno_common.mailfile import Encoder
+
+if TYPE_CHECKING:
+    from benno_common.maildrop import MailDrop
+
+FLUSH_SIZE = 64 * 1024
+
+
+class Mail:
+    """Made by MailDrop.begin, used on the loop only."""
+
+    def __init__(self, drop: MailDrop, envelope: Envelope) -> None:
+        self._drop = drop
+        self._envelope = envelope
+        self._encoder = Encoder(envelope if drop.with_envelope else None)
+        self._block = self._encoder.start()  # until it has been written
+        self._hash = hashlib.sha256()
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._size = 0
+        self._draft: Draft | None = None
+        self._error: Exception | None = None
+        self._flushing = False
+        self._dropped = False
+
+    def write(self, data: bytes) -> bool:
+        """Take a piece of the message. True: enough is held, flush() before the next piece."""
+        self._parts.append(data)
+        self._held += len(data) + 64  # what a piece takes besides its octets
+        return self._held >= FLUSH_SIZE
+
+    def flush(self, then: Callable[[], None]) -> None:
+        """Write what is held in a worker thread, then call `then` on the loop.
+
+        An error is kept for commit(): the sender is answered at the end of the message.
+        """
+        data = self._take()
+        self._flushing = True
+        future = self._drop.in_worker(self._spill, data)
+        future.add_done_callback(lambda _: self._flushed(then))
+
+    def commit(self) -> asyncio.Future[Stored]:
+        """Make the mail durable. Nothing may be called afterwards. The future raises what failed."""
+        data = self._take()
+        if self._draft is None and self._error is None:
+            content = self._encode(data) + self._encoder.finish()
+            self._answer = self._drop.promise()
+            self._drop.submit(Job(content, None, self._names(len(content)), self._committed))
+        else:
+            future = self._drop.in_worker(self._finish, data)
+            self._answer = self._drop.promise()
+            future.add_done_callback(lambda done: self._finished(done.result()))
+        return asyncio.shield(self._answer)  # who waits may be cancelled, and the mail is not
+
+    def abort(self) -> None:
+        """Forget the mail: nothing of it will ever be visible."""
+        self._dropped = True
+        self._parts.clear()
+        if not self._flushing:
+            self._drop.discard(self._draft)
+
+    def _take(self) -> bytes:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._held = 0
+        return data
+
+    def _encode(self, data: bytes) -> bytes:
+        block, self._block = self._block, b""
+        self._hash.update(data)
+        self._size += len(data)
+        return block + self._encoder.feed(data)
+
+    def _spill(self, data: bytes) -> None:
+        """In a worker thread: append a piece to the draft. Errors are kept."""
+        if self._error is not None:
+            return
+        try:
+            if self._draft is None:
+                self._draft = self._drop.directory.draft()
+            self._draft.write(self._encode(data))
+            self._draft.start_writeback()
+        except Exception as error:  # noqa: BLE001 - answered at the end of the message
+            self._error = error.with_traceback(None)  # it would hold the piece
+
+    def _finish(self, data: bytes) -> Job | Exception:
+        """In a worker thread: write and sync the rest."""
+        self._spill(data)
+        if self._error is not None:
+            self._drop.discard(self._draft)
+            return self._error
+        try:
+            assert self._draft is not None
+            self._draft.write(self._encoder.finish())
+            self._draft.sync()
+            return Job(None, self._draft, self._names(self._draft.size), self._committed)
+        except Exception as error:  # noqa: BLE001 - answered at the end of the message
+            self._drop.discard(self._draft)
+            return error.with_traceback(None)
+
+    def _finished(self, outcome: Job | Exception) -> None:
+        if isinstance(outcome, Job):
+            self._drop.submit(outcome)
+        else:
+            self._drop.recheck()
+            self._answer.set_exception(outcome)
+
+    def _committed(self, job: Job) -> None:
+        """On the loop: the committer is done."""
+        if job.stored is None:
+            self._answer.set_exception(job.error or DirectoryUnusable("the committer gave no reason"))
+        else:
+            digest = self._hash.hexdigest()
+            self._answer.set_result(Stored(job.stored, self._size, digest, self._encoder.escaped))
+
+    def _flushed(self, then: Callable[[], None]) -> None:
+        self._flushing = False
+        if self._dropped:
+            self._drop.discard(self._draft)
+        else:
+            then()
+
+    def _names(self, size: int) -> Callable[[], str]:
+        return lambda: self._drop.names.new(self._envelope.sender, size)
