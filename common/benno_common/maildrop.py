@@ -2,7 +2,8 @@
 
 `MailDrop.begin(envelope)` gives a Mail (`mail`). The loop never touches the disk: the committer thread
 and a few workers do. This module is the bridge: threads report to it, and it resolves futures on the
-loop, one wake-up a batch. Once `commit()` was called the mail runs to its end, whoever is left to hear of it.
+loop, one wake-up a batch. Once `commit()` was called the mail runs to its end, whoever is left to hear
+of it.
 """
 
 from __future__ import annotations

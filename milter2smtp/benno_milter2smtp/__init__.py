@@ -1,0 +1,1 @@
+"""benno-milter2smtp: sends the mail in the spool to the archive host."""

@@ -1,0 +1,1 @@
+"""benno-smtp: the SMTP daemon on the archive host."""
