@@ -22,10 +22,13 @@ SANS_IO = {
     "benno_common.mailfile",
     "benno_common.oldfile",
     "benno_common.section",
+    "benno_common.xtext",
     "benno_milter.event",
     "benno_milter.header",
     "benno_milter.message",
     "benno_milter.wire",
+    "benno_smtp.command",
+    "benno_smtp.transfer",
 }
 IO = {
     "asyncio",

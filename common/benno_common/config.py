@@ -1,9 +1,10 @@
 """Configuration files: TOML, typed by a frozen dataclass, with errors that name file, line and key.
 
 The dataclass is the documentation of the keys: its fields are the allowed keys, their annotations the
-types, their defaults the defaults. `bool`, `int`, `str`, `tuple[str, ...]` (an array of strings),
-`dict[str, str]` (a table of strings) and each of these with `| None` are understood. What the types
-cannot say, its `__post_init__` checks: a ValueError of `key: reason` is told with the line of that key.
+types, their defaults the defaults. `bool`, `int`, `Size` (octets), `str`, `tuple[str, ...]` (an array
+of strings), `dict[str, str]` (a table of strings) and each of these with `| None` are understood. What
+the types cannot say, its `__post_init__` checks: a ValueError of `key: reason` is told with the line of
+that key.
 
 No error shows a value, except a bare true or false: it may be a password.
 """
@@ -17,7 +18,9 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NewType, TypeVar
+
+from benno_common.quantity import parse_size
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,9 +29,12 @@ else:
 
 _Settings = TypeVar("_Settings")
 
+Size = NewType("Size", int)  # octets; a whole number, or a string like "500M"
+
 _TYPES: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true"),
     int: ("a whole number", "2500"),
+    Size: ("a size", '"500M"'),
     str: ("a string", '"text"'),
     tuple[str, ...]: ("an array of strings", '["one", "two"]'),
     dict[str, str]: ("a table of strings", '{ "key" = "value" }'),
@@ -52,16 +58,28 @@ class ConfigError(ValueError):
 
 def load(path: str, settings: type[_Settings]) -> _Settings:
     """Read the TOML file at `path` into the frozen dataclass `settings`. Raises ConfigError."""
+    return parse(read(path), path, settings)
+
+
+def read(path: str) -> str:
+    """The text of the file at `path`. Raises ConfigError."""
     try:
         with open(path, "rb") as file:
             data = file.read()
-        text = data.decode("utf-8-sig")  # Windows editors begin the file with a mark
+        return data.decode("utf-8-sig")  # Windows editors begin the file with a mark
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
-    return parse(text, path, settings)
+
+
+def is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse(text: str, path: str, settings: type[_Settings]) -> _Settings:
@@ -102,12 +120,25 @@ def _convert(value: object, kind: Any, place: str, key: str) -> object:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     elif kind == dict[str, str]:
         fits = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    elif kind is Size:
+        value = _octets(value)
+        fits = value is not None
     else:
         fits = type(value) is kind  # a bool is an int for isinstance
     if not fits:
         expected, example = _TYPES[kind]
         raise ConfigError(f"{place}: {_describe(value)} is not {expected}; write: {key} = {example}")
     return tuple(value) if isinstance(value, list) else value
+
+
+def _octets(value: object) -> int | None:
+    """A size, if it is one."""
+    if type(value) is int and value >= 0:
+        return value
+    try:
+        return parse_size(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _without_none(kind: Any) -> Any:

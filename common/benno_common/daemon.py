@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from benno_common import VERSION, listener, log, logtarget, service
 from benno_common.durable import DirectoryUnusable
+from benno_common.envelope import Envelope
 from benno_common.maildrop import MailDrop
 from benno_common.statistics import Statistics
 
@@ -60,6 +61,20 @@ class Sessions:
         self.connections.discard(session)
         if not self.connections:
             self.empty.set()
+
+    def stored(
+        self,
+        queue_id: str | None,
+        envelope: Envelope,
+        stored: log.Stored,
+        seconds: float,
+        *,
+        answered: bool,
+        client: str | None = None,
+    ) -> None:
+        """Count a mail that is durable, and log it."""
+        self.statistics.stored(stored.size, seconds)
+        log.mail_stored(queue_id, envelope, stored, seconds, answered=answered, client=client)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +170,7 @@ async def _serve(
         for sock in sockets
     ]
     gc.freeze()  # what was imported stays; collections need not look at it again
-    log.lifecycle("started", version=VERSION, **settings.shown, **_ports(sockets))
+    log.lifecycle("started", version=VERSION, **{**settings.shown, **_ports(sockets)})
     service.notify("READY=1")
     await stop.wait()
     service.notify("STOPPING=1")

@@ -9,6 +9,7 @@ Where it goes is decided in `logtarget`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benno_common.envelope import Envelope
@@ -77,17 +78,29 @@ def mail_refused(
 
 
 def mail_sent(
-    name: str, envelope: Envelope, *, host: str, size: int, sha256: str, seconds: float, reply: str
+    name: str,
+    envelope: Envelope,
+    *,
+    host: str,
+    size: int,
+    sha256: str,
+    seconds: float,
+    reply: str,
+    altered: bool = False,
 ) -> None:
-    """The archive host has taken the mail in the file `name`: `reply` came to the end of data."""
+    """The archive host has taken the mail in the file `name`: `reply` came to the end of data.
+
+    altered: the line ends of the message, as was allowed; size and sha256 are those before.
+    """
     _log.info(
-        "%s: sent host=%s from=<%s> nrcpt=%d size=%d sha256=%s ms=%.1f reply=%s",
+        "%s: sent host=%s from=<%s> nrcpt=%d size=%d sha256=%s%s ms=%.1f reply=%s",
         safe(name),
         safe(host),
         safe(envelope.sender),
         len(envelope.recipients),
         size,
         sha256,
+        " altered=yes" if altered else "",
         1000 * seconds,
         quoted(reply),
     )
@@ -152,6 +165,23 @@ def directory_changed(path: str, reason: str | None) -> None:
 def short_of_space(path: str, shortage: str) -> None:
     """At the start: new mail is refused until there is space."""
     _log.warning("%s: new mail is refused until there is space: %s", printable(path), shortage)
+
+
+def config_outdated(path: str, lines: Sequence[str]) -> None:
+    """A file of the older program was understood; what to write instead. Never a password."""
+    shown = [line.partition("=")[0] + "= ..." if "pass" in line else line for line in lines]
+    _log.warning(
+        "%s: values without quotes, as the older program had them; write: %s",
+        printable(path),
+        printable(", ".join(shown)),
+    )
+
+
+def envelope_lost(path: str) -> None:
+    """The envelope is not written into the files."""
+    _log.warning(
+        "%s: envelope_header = false: senders and recipients, BCC among them, are lost", printable(path)
+    )
 
 
 def cut_off(connections: int, seconds: float) -> None:

@@ -54,8 +54,8 @@ class _Unbuffered:
         """Nothing is held."""
 
 
-def setup(program: str, target: Target = "auto") -> Target:
-    """Begin to log; returns where to. Raises OSError if `target` is syslog and there is none."""
+def setup(program: str, target: Target = "auto", *, quiet: bool = False) -> Target:
+    """Begin to log; returns where to. quiet: warnings and errors only. Raises OSError if `target` is syslog and there is none."""
     if target == "auto":
         target = _find_target()
     logging.raiseExceptions = False  # a log that cannot be written must not stop the mail
@@ -76,7 +76,7 @@ def setup(program: str, target: Target = "auto") -> Target:
         handler.setFormatter(_Formatter(form))
     _log.handlers[:] = [handler]
     _log.propagate = False
-    _log.setLevel(logging.INFO)
+    _log.setLevel(logging.WARNING if quiet else logging.INFO)
     return target
 
 

@@ -24,6 +24,7 @@ from benno_common.mail import Mail
 
 WORKERS = 8
 RECHECK_SECONDS = 1.0
+NO_SPACE = "452 4.3.1 The mail archive is short of space"
 
 _Result = TypeVar("_Result")
 _Argument = TypeVar("_Argument")
@@ -80,15 +81,18 @@ class MailDrop:
     def begin(self, envelope: Envelope) -> Mail:
         return Mail(self, envelope)
 
-    def refusal(self) -> tuple[str, str] | None:
-        """Why no mail can be taken now: an SMTP reply and the reason for the log. None: it can."""
+    def refusal(self, size: int = 0) -> tuple[str, str] | None:
+        """Why no mail of `size` octets can be taken now: an SMTP reply and the reason for the log."""
         committer = self._committer
         if reason := committer.trouble or committer.overload:
             self.recheck()
             return "451 4.3.0 The mail archive is not available", reason
         if reason := committer.shortage:
             self.recheck()
-            return "452 4.3.1 The mail archive is short of space", reason
+            return NO_SPACE, reason
+        if size > committer.room:
+            self.recheck()
+            return NO_SPACE, f"{size} octets are announced, there is room for {committer.room}"
         return None
 
     def recheck(self) -> None:

@@ -36,6 +36,11 @@ class Networks:
             peer = peer.ipv4_mapped
         return any(peer in network for network in self._networks)
 
+    @property
+    def smallest(self) -> int:
+        """The longest prefix among them, in bits of an IPv6 address."""
+        return max(network.prefixlen + 128 - network.max_prefixlen for network in self._networks)
+
     def __str__(self) -> str:
         return ",".join(map(str, self._networks))
 

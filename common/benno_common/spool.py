@@ -57,6 +57,11 @@ class Spool:
             later = (_age(name) for name in names if start is None or _age(name) > start)
             return [name for _, name in heapq.nsmallest(size, later)]
 
+    def count(self) -> int:
+        """How many mail files there are. Raises OSError."""
+        with os.scandir(self._directory.place.fd) as entries:
+            return sum(is_mail_name(entry.name) for entry in entries)
+
     def read(self, name: str) -> StoredMail:
         """Open a mail file and read its envelope. Raises MailFileError; OSError if the disk fails."""
         fd = self._open(name)

@@ -227,7 +227,10 @@ class Connection(asyncio.BufferedProtocol):
         if error is None:
             if waiting:
                 self._transport.write(wire.CONTINUE)
-            self._shared.stored(pending, answer.result(), answered=waiting)
+            seconds = time.monotonic() - pending.began
+            self._shared.stored(
+                pending.queue_id, pending.envelope, answer.result(), seconds, answered=waiting
+            )
         elif waiting:
             self._refuse(pending.queue_id, refusal_of(pending.envelope, message.NOT_STORED, str(error)))
         else:

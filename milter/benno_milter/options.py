@@ -14,6 +14,7 @@ from typing import NoReturn
 from benno_common import VERSION, logtarget
 from benno_common.listener import InetAddress, UnixAddress, parse_address
 from benno_common.networks import DEFAULT, Networks
+from benno_common.quantity import parse_size
 from benno_common.service import Exit
 
 _DESCRIPTION = """\
@@ -123,7 +124,7 @@ def _mode(text: str) -> int:
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size like 500M, 2G or 0")
-    return int(match[1]) << 10 * "_KMGT".index(match[2].upper() or "_")
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from benno_common import log
 from benno_common.daemon import Sessions
 from benno_common.envelope import Envelope
-from benno_common.log import Stored
 from benno_common.networks import Networks
 from benno_milter.message import Refuse
 
@@ -19,12 +17,6 @@ class Shared(Sessions):
 
     gateway: bytes | None = None
     allowed: Networks = field(default_factory=Networks)
-
-    def stored(self, pending: Pending, stored: Stored, *, answered: bool) -> None:
-        """Count a mail that is durable, and log it."""
-        seconds = time.monotonic() - pending.began
-        self.statistics.stored(stored.size, seconds)
-        log.mail_stored(pending.queue_id, pending.envelope, stored, seconds, answered=answered)
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,6 @@ This package alone syncs, links and renames. It knows no asyncio and is called b
 from benno_common.durable.committer import Committer, Job
 from benno_common.durable.directory import HELD, Directory
 from benno_common.durable.draft import Draft
-from benno_common.durable.trial import DirectoryUnusable
+from benno_common.durable.trial import FULL, DirectoryUnusable
 
-__all__ = ["HELD", "Committer", "Directory", "DirectoryUnusable", "Draft", "Job"]
+__all__ = ["FULL", "HELD", "Committer", "Directory", "DirectoryUnusable", "Draft", "Job"]

@@ -75,6 +75,7 @@ class Committer(threading.Thread):
         self._next_try = 0.0
         self.trouble: str | None = None  # why the directory takes nothing
         self.shortage: str | None = directory.shortage(min_free)  # what the reserve lacks
+        self.room = directory.room(min_free)  # octets that a mail may take
 
     @property
     def overload(self) -> str | None:
@@ -136,6 +137,7 @@ class Committer(threading.Thread):
             _let_go(job)
         with contextlib.suppress(OSError):
             self.shortage = self._directory.shortage(self._min_free)
+            self.room = self._directory.room(self._min_free)
 
     def _write(self, job: Job) -> None:
         if job.draft is None:

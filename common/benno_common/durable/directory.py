@@ -13,6 +13,7 @@ from benno_common.durable.trial import (
     FULL,
     DirectoryUnusable,
     check_files,
+    check_move,
     check_sync,
     has_unnamed_files,
 )
@@ -45,6 +46,24 @@ class Directory:
             place = Place(self.path)
         try:
             self._check(place)
+        except BaseException:
+            place.leave()
+            raise
+        self.close()
+        self._place, self._identity = place, (place.device, place.inode)
+
+    def open_to_empty(self, *, changing: bool = True) -> None:
+        """Open the directory for one who only takes files out, or moves them in from another.
+
+        What a mail needs to be written is not tried: where no more can be, mail can still leave.
+        changing: see whether entries can be removed and synced; else nothing is changed.
+        """
+        with _explained(self.path):
+            place = Place(self.path)
+        try:
+            if changing:
+                with _explained(self.path), _full_disk_passed(place):
+                    check_sync(self.path, place)
         except BaseException:
             place.leave()
             raise
@@ -103,6 +122,11 @@ class Directory:
             return f"{status.f_favail} inodes free, {inodes} are kept in reserve"
         return None
 
+    def room(self, min_free: int) -> int:
+        """Octets that are free above the reserve."""
+        status = os.fstatvfs(self.place.fd)
+        return max(0, status.f_bavail * status.f_frsize - min_free)
+
     def unlink(self, name: str) -> None:
         os.unlink(name, dir_fd=self.place.fd)
 
@@ -112,21 +136,36 @@ class Directory:
         The caller syncs the directory, and is the only one who holds files in it.
         """
         fd = self.place.fd
-        for number in range(1000):
-            held = f"{name}.{number}{HELD}" if number else name + HELD
-            try:
-                os.stat(held, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
-                # Not link(2): it may be refused for links, FIFOs and files of others.
-                os.rename(name, held, src_dir_fd=fd, dst_dir_fd=fd)
-                return held
-        raise FileExistsError(errno.EEXIST, f"{name}{HELD} exists a thousand times")
+        held = _free_name(name, HELD, fd)
+        # Not link(2): it may be refused for links, FIFOs and files of others.
+        os.rename(name, held, src_dir_fd=fd, dst_dir_fd=fd)
+        return held
 
     def remove(self, names: Iterable[str]) -> None:
         """Unlink files for good: when this returns they do not come back after a power cut."""
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 self.unlink(name)
+        self.sync()
+
+    def check_move(self, other: Directory) -> None:
+        """See whether move() will work. Raises DirectoryUnusable."""
+        source, target = self.place, other.place
+        if (source.device, source.inode) == (target.device, target.inode):
+            raise DirectoryUnusable(errno.EINVAL, f"{other.path} is {self.path} itself")
+        with _explained(f"{other.path}, seen from {self.path}"), _full_disk_passed(source):
+            check_move(source, target)
+
+    def move(self, names: Iterable[str], other: Directory) -> None:
+        """Move files into another directory of the same file system, for good, never over another.
+
+        A name that is taken there gets a number. The caller is the only one who moves files there.
+        """
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                target = _free_name(name, "", other.place.fd)
+                os.rename(name, target, src_dir_fd=self.place.fd, dst_dir_fd=other.place.fd)
+        other.sync()
         self.sync()
 
     def _check(self, place: Place) -> None:
@@ -172,6 +211,17 @@ class Directory:
                 f"{self.path} lacks O_TMPFILE, and a staging directory in {parent}: {error.strerror}"
             )
             raise DirectoryUnusable(error.errno, reason) from error
+
+
+def _free_name(name: str, suffix: str, fd: int) -> str:
+    """NAME and suffix, or with a number between them, whichever is not yet in the directory."""
+    for number in range(1000):
+        free = f"{name}.{number}{suffix}" if number else name + suffix
+        try:
+            os.stat(free, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return free
+    raise FileExistsError(errno.EEXIST, f"{name}{suffix} exists a thousand times")
 
 
 @contextlib.contextmanager

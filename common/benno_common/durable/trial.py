@@ -86,3 +86,15 @@ def check_sync(path: str, place: Place) -> None:
             raise DirectoryUnusable(error.errno, reason) from error
         raise
     os.fsync(place.fd)
+
+
+def check_move(source: Place, target: Place) -> None:
+    """Move something between two directories: one file system may be mounted twice, and then it fails."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(_PROBE, 0o700, dir_fd=source.fd)
+    try:
+        os.rename(_PROBE, _PROBE, src_dir_fd=source.fd, dst_dir_fd=target.fd)
+    except OSError:
+        os.rmdir(_PROBE, dir_fd=source.fd)
+        raise
+    os.rmdir(_PROBE, dir_fd=target.fd)

@@ -1,0 +1,159 @@
+"""A thin adapter to aiosmtpd, and its only importer: one TCP connection, as the daemon needs it.
+
+aiosmtpd reads command lines and calls `smtp_VERB`. Its habits that matter here, and what is done:
+
+* An exception is answered 500, and one in the middle of DATA leaves the rest of a mail to be taken for
+  commands. Here content is read to its end whatever happens (`receive`), and the answer is 451.
+* A client that closes its side is cancelled in the middle of a command. Here what it sent is handled
+  to its end; the next read finds that no more comes.
+* After a close it goes on with what was read already. Here the task ends at once (`hang_up`).
+* It formats each command for its log, addresses and all. That is turned off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, cast
+
+from aiosmtpd.smtp import SMTP
+
+from benno_common import log
+from benno_smtp.shared import Shared
+from benno_smtp.transfer import ChunkDecoder, DataDecoder
+
+# Octets of a command line; RFC 5321 4.5.3.1.4 asks for 512, but addresses may have any length here.
+MAX_LINE = 64 * 1024
+READ_SIZE = 64 * 1024
+
+# Between commands, and between pieces of content (RFC 5321 4.5.3.2.7).
+IDLE_SECONDS = 300.0
+
+FAULT = "451 4.3.0 The mail archive has a fault; see its log"
+
+logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+
+
+class Connection(SMTP):
+    """One connection. busy: whether a mail is under way, so that a daemon that ends waits for it."""
+
+    command_size_limit = MAX_LINE
+    command_size_limits = collections.defaultdict(lambda: MAX_LINE)  # noqa: RUF012 - aiosmtpd's
+    line_length_limit = MAX_LINE  # also the size of the read buffer
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.client = ""
+        self.busy = False
+        self.half_closed = False  # the client sends no more, and perhaps is gone
+        self._draining = False
+        super().__init__(
+            None,
+            data_size_limit=None,
+            enable_SMTPUTF8=True,
+            hostname=shared.hostname,
+            ident="ESMTP Benno MailArchiv",
+            timeout=IDLE_SECONDS,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.client = (transport.get_extra_info("peername") or ("unknown",))[0]
+        self.shared.join(self)
+        super().connection_made(transport)
+
+    def eof_received(self) -> bool:
+        self.half_closed = True
+        self._reader.feed_eof()
+        return True  # the transport stays open for the reply
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.shared.leave(self)
+        self.forget()
+        super().connection_lost(error)
+
+    def forget(self) -> None:
+        """The client has gone, or has begun afresh: drop the mail under way."""
+
+    def tick(self, now: float) -> None:
+        """aiosmtpd's timer watches the client, and Reception the disk."""
+
+    def drain(self) -> None:
+        """End as soon as no mail is under way."""
+        self._draining = True
+        self._end_if_drained()
+
+    def close(self) -> None:
+        """End now: a mail whose end has come is still kept, but nobody hears of it."""
+        if self.transport is not None:
+            cast(asyncio.Transport, self.transport).abort()
+
+    async def push(self, status: str | None) -> None:  # type: ignore[override] # we push text only
+        """Send a reply, which may have several lines, without the last CR LF."""
+        if status:
+            await super().push(status)
+            self._end_if_drained()
+
+    async def handle_exception(self, error: Exception) -> str:
+        if isinstance(error, asyncio.IncompleteReadError):  # the client closed its side
+            self.hang_up()
+        log.unexpected(None, error)
+        return FAULT
+
+    def _set_post_data_state(self) -> None:
+        """Called by aiosmtpd where the state of a mail ends: RSET, EHLO, HELO, STARTTLS."""
+        super()._set_post_data_state()  # type: ignore[no-untyped-call]
+        self.forget()
+
+    def begin_session(self, hostname: str) -> None:
+        """EHLO: what was before is forgotten."""
+        self._set_post_data_state()
+        assert self.session is not None
+        self.session.extended_smtp = True
+        self.session.host_name = hostname
+
+    @property
+    def greeted(self) -> bool:
+        """Whether EHLO or HELO came."""
+        return self.session is not None and self.session.host_name is not None
+
+    async def receive(
+        self,
+        decoder: DataDecoder | ChunkDecoder,
+        take: Callable[[bytes], Awaitable[str | None]] | None,
+    ) -> str | None:
+        """Read content to its end, whatever becomes of it.
+
+        take: gets each piece, and returns the reply of a mail that will be refused; None: nobody wants
+        the content. Returns what it returned last.
+        """
+        reply = None
+        while not decoder.ended:
+            data = await self._reader.read(READ_SIZE)
+            if not data:
+                self.hang_up()
+            self._reset_timeout()
+            piece = decoder.feed(data)
+            if take is not None:
+                reply = await take(piece)
+        self._unread(decoder.rest)
+        return reply
+
+    def _unread(self, rest: bytes) -> None:
+        """Give the reader back the commands that came behind the content. It has no method for it."""
+        if rest:
+            self._reader._buffer[:0] = rest  # type: ignore[attr-defined] # noqa: SLF001
+
+    def _end_if_drained(self) -> None:
+        if self._draining and not self.busy and self.transport is not None:
+            self._draining = False
+            self._writer.write(b"421 4.3.2 The mail archive is shutting down\r\n")
+            self.transport.close()
+
+    def hang_up(self) -> NoReturn:
+        """End the connection and its task; what was read and not handled is nobody's."""
+        if self.transport is not None:
+            self.transport.close()
+        raise asyncio.CancelledError

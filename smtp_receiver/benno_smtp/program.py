@@ -1,0 +1,122 @@
+"""benno-smtp: from the command line and the configuration file to a running daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import functools
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from benno_common import VERSION, config, daemon, log, logtarget, service
+from benno_common.identity import directory_identity
+from benno_common.listener import InetAddress
+from benno_common.maildrop import MailDrop
+from benno_smtp.properties import convert
+from benno_smtp.session import Session
+from benno_smtp.settings import Settings
+from benno_smtp.shared import Shared
+
+CONFIG = "/etc/benno-smtp/benno-smtp.conf"
+
+_DESCRIPTION = """\
+Takes mail by SMTP and stores it, each with its envelope, in the archiver's import directory. A mail is
+answered with 250 only when it is safe on disk."""
+
+
+def main() -> int:
+    """The command. Returns the exit code."""
+    given = _parser().parse_args()
+    if given.check_config:
+        return _check(given.config)
+    return daemon.command("benno-smtp", given.log, functools.partial(_start, given))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(os.EX_USAGE, f"{self.prog}: {message}; see --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("benno-smtp", description=_DESCRIPTION, allow_abbrev=False)
+    add = parser.add_argument
+    add("-c", "--config", metavar="FILE", default=CONFIG, help=f"configuration file ({CONFIG})")
+    add("-p", "--port", type=int, metavar="PORT", help="listen there, instead of `port`")
+    add("-d", "--directory", metavar="DIRECTORY", help="store there, instead of `import_directory`")
+    add("--check-config", action="store_true", help="check the file and print it as TOML, then exit")
+    add("--log", choices=logtarget.TARGETS, default="auto", help="where to log to")
+    add("--version", action="version", version=f"benno-smtp {VERSION}")
+    return parser
+
+
+def _check(path: str) -> int:
+    """Print the file as it should be written."""
+    try:
+        converted = convert(config.read(path), Settings)
+        config.parse(converted.text, path, Settings)
+    except config.ConfigError as error:
+        print(f"benno-smtp: {error}", file=sys.stderr)  # noqa: T201 - who checks looks here
+        return os.EX_CONFIG
+    sys.stdout.write(converted.text)
+    return os.EX_OK
+
+
+def _start(given: argparse.Namespace) -> None:
+    settings = _load(given)
+    if not settings.envelope_header:
+        log.envelope_lost(settings.import_directory)
+    asyncio.run(daemon.run(_service(settings)))
+
+
+def _load(given: argparse.Namespace) -> Settings:
+    """The effective settings. Raises Exit."""
+    try:
+        converted = convert(config.read(given.config), Settings)
+        if converted.lines:
+            log.config_outdated(given.config, converted.lines)
+        settings = config.parse(converted.text, given.config, Settings)
+    except config.ConfigError as error:
+        raise service.Exit(os.EX_CONFIG, str(error)) from error
+    changes = {"port": given.port, "import_directory": given.directory}
+    try:
+        return dataclasses.replace(
+            settings, **{key: value for key, value in changes.items() if value is not None}
+        )
+    except ValueError as error:
+        raise service.Exit(os.EX_USAGE, str(error)) from error
+
+
+def _service(settings: Settings) -> daemon.Service:
+    def sessions(drop: MailDrop) -> Shared:
+        return Shared(
+            drop,
+            hostname=settings.effective_hostname(),
+            gateways=settings.make_gateways(),
+            max_message_size=settings.max_message_size,
+            identity=directory_identity(drop.directory.place.fd),
+        )
+
+    return daemon.Service(
+        directory=settings.import_directory,
+        role="import_directory",
+        min_free=settings.min_free,
+        with_envelope=settings.envelope_header,
+        addresses=_addresses(settings.listen, settings.port),
+        sessions=sessions,
+        protocol=Session,
+        shown=settings.shown(),
+    )
+
+
+def _addresses(hosts: Sequence[str], port: int) -> list[InetAddress]:
+    if not hosts:
+        return [InetAddress(None, port, socket.AF_UNSPEC)]
+    return [
+        InetAddress(host.strip("[]"), port, socket.AF_INET6 if ":" in host else socket.AF_INET)
+        for host in hosts
+    ]

@@ -1,0 +1,90 @@
+"""Configuration files of the older benno-smtp: Java properties, `key = value` without quotes.
+
+They are read as if each value stood in quotes, so that an upgrade needs no hand; the lines to write
+are shown. Only single lines are looked at: what is TOML already stays as it is, and what is neither is
+left for the TOML parser to complain about. Octets outside ASCII are UTF-8, as TOML wants it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benno_common import config
+
+_PROPERTY = re.compile(r"[ \t]*([A-Za-z_][A-Za-z0-9_-]*)[ \t]*[=:][ \t]*(.*?)[ \t\r]*\Z")
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
+_LETTERS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """text: the file as TOML. lines: those that changed, as they are to be written."""
+
+    text: str
+    lines: tuple[str, ...]
+
+
+def convert(text: str, settings: type) -> Converted:
+    """Put what is missing of TOML into the lines of known keys. Text that is TOML stays as it is."""
+    kinds = typing.get_type_hints(settings)
+    known = {name.name: kinds[name.name] for name in dataclasses.fields(settings)}
+    lines = list(_lines(text, known))
+    changed = tuple(new for old, new in lines if new != old)
+    return Converted("\n".join(new for _, new in lines), changed)
+
+
+def _lines(text: str, known: dict[str, typing.Any]) -> Iterator[tuple[str, str]]:
+    """Each line, and what it becomes. Inside a value of several lines nothing is touched."""
+    pending = ""
+    for line in text.split("\n"):
+        pending += line + "\n"
+        if config.is_toml(pending):
+            yield line, line if not _is_bare_string(pending, known) else _quote(line)
+            pending = ""
+            continue
+        found = _PROPERTY.match(line) if pending == line + "\n" else None
+        if found and found[1] in known and not found[2].startswith(("[", "{", '"', "'")):
+            kind = known[found[1]]
+            yield line, _quote(line, string=kind is config.Size or _wants_string(kind))
+            pending = ""
+        elif line.lstrip().startswith("!"):  # a comment there
+            yield line, "#" + line.lstrip()[1:]
+            pending = ""
+        else:
+            yield line, line
+
+
+def _is_bare_string(statement: str, known: dict[str, typing.Any]) -> bool:
+    """Whether it is TOML of another type where a string belongs: `auth_pass = 12345`."""
+    found = _PROPERTY.match(statement.rstrip("\n"))
+    if not found or not _wants_string(known.get(found[1])):
+        return False
+    return not found[2].startswith(('"', "'"))
+
+
+def _wants_string(kind: typing.Any) -> bool:
+    return kind in (str, str | None)
+
+
+def _quote(line: str, *, string: bool = True) -> str:
+    """`key = value` as TOML. A value that is no string is only put behind an equals sign."""
+    found = _PROPERTY.match(line)
+    assert found
+    value = found[2]
+    if string:
+        value = json.dumps(_ESCAPE.sub(_unescape, value), ensure_ascii=False)
+    elif value.lower() in {"true", "false"}:
+        value = value.lower()
+    return f"{found[1]} = {value}"
+
+
+def _unescape(found: re.Match[str]) -> str:
+    escape = found[1]
+    if len(escape) > 1:
+        return chr(int(escape[1:], 16))
+    return _LETTERS.get(escape, escape)

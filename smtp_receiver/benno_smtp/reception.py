@@ -1,0 +1,191 @@
+"""One mail that is being received: its envelope, then its content, then the answer.
+
+Whatever fails is kept until the content has been read to its end, because what a client sends after
+DATA must never be taken for commands. A mail is answered 250 only when it is durable; its commit runs
+to the end even if the client has gone, and then the log says answered=no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from benno_common import log
+from benno_common.durable import FULL
+from benno_common.envelope import Envelope
+from benno_common.log import Stored
+from benno_common.mail import Mail
+from benno_common.maildrop import NO_SPACE
+from benno_smtp.command import MailCommand
+from benno_smtp.shared import Shared
+
+# Clients wait 10 minutes for the reply to the end of a mail (RFC 5321 4.5.3.2.6), some only 5.
+ANSWER_SECONDS = 240.0
+
+# Memory for all recipients of a mail, in octets: some 100,000 of them.
+MAX_RECIPIENTS = 16 * 1024 * 1024
+_OVERHEAD = 64  # of each
+
+NOT_STORED = "451 4.3.0 The mail archive could not store this mail"
+TOO_SLOW = "451 4.3.0 The mail archive is too slow"
+TOO_BIG = "552 5.3.4 The message is larger than max_message_size"
+TOO_MANY = "452 4.5.3 Too many recipients"
+
+
+class Reception:
+    """One mail, from its MAIL command to its answer. gateway: stands in its envelope."""
+
+    def __init__(
+        self, shared: Shared, client: str, command: MailCommand, gateway: bytes | None
+    ) -> None:
+        self._shared = shared
+        self._client = client
+        self._ident = command.ident.decode("utf-8", "backslashreplace") if command.ident else None
+        self._sender = command.sender
+        self._gateway = gateway
+        self._recipients: list[bytes] = []
+        self._octets = 0  # of memory for them
+        self._size = 0
+        self._mail: Mail | None = None  # begun and not yet committed
+        self._fault: tuple[str, str] | None = None  # reply and reason
+        self._began = 0.0
+        self._reply = NOT_STORED
+        self._heard = True
+        self.binary = command.body == b"BINARYMIME"
+
+    @property
+    def has_recipients(self) -> bool:
+        return bool(self._recipients)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether content has come."""
+        return self._mail is not None or self._fault is not None
+
+    def refusal(self, size: int) -> str | None:
+        """Why a mail of `size` octets, 0 if the client does not say, cannot be taken now: a reply."""
+        limit = self._shared.max_message_size
+        if limit and size > limit:
+            reason = f"{size} octets are announced, max_message_size is {limit}"
+            self._log_refusal(TOO_BIG, reason)
+            return TOO_BIG
+        refusal = self._shared.drop.refusal(size)
+        if refusal is None:
+            return None
+        self._log_refusal(*refusal)
+        return refusal[0]
+
+    def add(self, recipient: bytes) -> bool:
+        """One more recipient; False where there are too many."""
+        self._octets += len(recipient) + _OVERHEAD
+        if self._octets > MAX_RECIPIENTS:
+            return False
+        self._recipients.append(recipient)
+        return True
+
+    async def take(self, data: bytes) -> str | None:
+        """Take a piece of the content. Returns the reply of a mail that will be refused."""
+        try:
+            if self._fault is None:
+                await self._take(data)
+        except Exception as error:  # noqa: BLE001 - the content must be read to its end
+            self._unexpected(error)
+        return self._fault[0] if self._fault else None
+
+    async def finish(self) -> str:
+        """The content is complete: make the mail durable. Returns the reply."""
+        try:
+            await self.take(b"")
+            if self._fault is None:
+                return await self._commit()
+        except Exception as error:  # noqa: BLE001 - the client must come again
+            self._unexpected(error)
+        return self._refuse()
+
+    def doubt(self) -> None:
+        """The client may have gone: perhaps nobody hears the answer."""
+        self._heard = False
+
+    def leave(self) -> None:
+        """The client has gone, or wants this mail no more. A mail whose end has come is kept."""
+        self._heard = False
+        self._drop()
+
+    async def _take(self, data: bytes) -> None:
+        limit = self._shared.max_message_size
+        self._size += len(data)
+        if limit and self._size > limit:
+            self._fail(TOO_BIG, f"{self._size} octets came, max_message_size is {limit}")
+            return
+        if self._mail is None:
+            self._mail = self._shared.drop.begin(self._envelope())
+        if data and self._mail.write(data):
+            flushed = asyncio.get_running_loop().create_future()
+            self._mail.flush(lambda: flushed.set_result(None))
+            await flushed
+
+    def _envelope(self) -> Envelope:
+        return Envelope(self._sender, tuple(self._recipients), self._gateway)
+
+    async def _commit(self) -> str:
+        assert self._mail is not None
+        mail, self._mail = self._mail, None
+        self._began = time.monotonic()
+        answer = mail.commit()
+        answer.add_done_callback(self._committed)
+        await asyncio.wait([answer], timeout=ANSWER_SECONDS)
+        if not answer.done():
+            self._heard = False
+            reason = f"not durable after {ANSWER_SECONDS:.0f} s; if it will be, it comes twice"
+            self._log_refusal(TOO_SLOW, reason)
+            return TOO_SLOW
+        return self._reply
+
+    def _committed(self, answer: asyncio.Future[Stored]) -> None:
+        """The mail is durable, or never will be."""
+        error = answer.exception()
+        if error is None:
+            stored = answer.result()
+            self._reply = f"250 2.0.0 Stored as {stored.name}"
+            self._shared.stored(
+                self._ident,
+                self._envelope(),
+                stored,
+                time.monotonic() - self._began,
+                answered=self._heard,
+                client=self._client,
+            )
+            return
+        full = isinstance(error, OSError) and error.errno in FULL
+        self._reply = NO_SPACE if full else NOT_STORED
+        self._log_refusal(self._reply if self._heard else "none, the client has gone", str(error))
+
+    def _refuse(self) -> str:
+        assert self._fault is not None
+        self._drop()
+        self._log_refusal(*self._fault)
+        return self._fault[0]
+
+    def _fail(self, reply: str, reason: str) -> None:
+        self._fault = self._fault or (reply, reason)
+        self._drop()
+
+    def _unexpected(self, error: Exception) -> None:
+        log.unexpected(self._ident, error)
+        self._fail(NOT_STORED, f"unexpected {type(error).__name__}")
+
+    def _drop(self) -> None:
+        if self._mail is not None:
+            mail, self._mail = self._mail, None
+            mail.abort()
+
+    def _log_refusal(self, reply: str, reason: str) -> None:
+        self._shared.statistics.refused += 1
+        log.mail_refused(
+            self._ident,
+            sender=self._sender,
+            recipients=len(self._recipients),
+            reply=reply,
+            reason=reason,
+            client=self._client,
+        )

@@ -1,0 +1,88 @@
+"""The configuration file of benno-smtp."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from benno_common.config import Size
+from benno_common.networks import Networks
+from benno_smtp.policy import Gateways
+
+# What is not there yet must not seem to protect anything: who asks for it is told.
+_LATER = {
+    "auth_user": "SMTP AUTH",
+    "auth_pass": "SMTP AUTH",
+    "tls_enabled": "TLS",
+    "tls_required": "TLS",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys, their types and their defaults.
+
+    listen: addresses, all if empty. hostname: in the greeting, the system's if empty. Sizes are octets
+    or `"500M"`; 0 is no limit, and no reserve. gateways: network → name. The keys of auth_* and tls_*
+    are those of the older program.
+    """
+
+    import_directory: str
+    port: int = 2500
+    listen: tuple[str, ...] = ()
+    hostname: str = ""
+    envelope_header: bool = True
+    gateway: str | None = None
+    gateways: dict[str, str] = field(default_factory=dict)
+    trusted_gateways: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    max_message_size: Size = Size(0)  # noqa: RUF009 - a number
+    min_free: Size = Size(100 << 20)  # noqa: RUF009 - a number
+    auth_user: str | None = None
+    auth_pass: str | None = None
+    tls_enabled: bool = False
+    tls_required: bool = False
+    key_file: str | None = None
+    keystore_pass: str | None = None
+    key_pass: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, feature in _LATER.items():
+            if getattr(self, key):
+                raise ValueError(
+                    f"{key}: this version has no {feature} yet; remove the line, "
+                    "and let a firewall say who may connect"
+                )
+        if not 0 <= self.port <= 65535:
+            raise ValueError("port: a port is 65535 at the most; write: port = 2500")
+        if not self.import_directory:
+            raise ValueError('import_directory: write: import_directory = "/srv/benno/inbox"')
+        if not re.fullmatch(r"[A-Za-z0-9._-]*", self.hostname):
+            raise ValueError('hostname: write a host name: hostname = "archive.example.org"')
+        for key in ("trusted_gateways", "gateways"):
+            _check_networks(key, getattr(self, key))
+        for key, names in (("gateway", [self.gateway or "x"]), ("gateways", [*self.gateways.values()])):
+            if not all(re.fullmatch(r"[\x21-\x7e]+", name) for name in names):
+                raise ValueError(f"{key}: a name is printable ASCII without blanks")
+
+    def shown(self) -> dict[str, object]:
+        """The effective settings, for the log; without secrets."""
+        secret = {"auth_user", "auth_pass", "keystore_pass", "key_pass"}
+        shown = {name: value for name, value in dataclasses.asdict(self).items() if name not in secret}
+        return {name: value for name, value in shown.items() if value not in (None, "", {}, ())}
+
+    def effective_hostname(self) -> str:
+        """Never asks the DNS."""
+        return self.hostname or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "localhost"
+
+    def make_gateways(self) -> Gateways:
+        return Gateways(self.gateway, Networks(self.trusted_gateways), self.gateways)
+
+
+def _check_networks(key: str, networks: Iterable[str]) -> None:
+    try:
+        Networks(networks)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
