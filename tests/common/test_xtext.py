@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benno_common.xtext import XtextError, decode_xtext, encode_xtext
+
+examples = settings(derandomize=True, deadline=None, max_examples=300)
 
 # Octets, and what stands for them.
 ENCODED: dict[str, tuple[bytes, bytes]] = {
@@ -59,6 +61,7 @@ def test_every_octet(octet: int) -> None:
     assert encode_xtext(alone) == (alone if kept else f"+{octet:02X}".encode())
 
 
+@examples
 @given(st.binary())
 def test_round_trip(octets: bytes) -> None:
     xtext = encode_xtext(octets)

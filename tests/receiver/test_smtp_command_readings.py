@@ -9,11 +9,13 @@ import re
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benno_common.xtext import encode_xtext
 from benno_smtp.command import CommandError, MailCommand, RcptCommand, parse_mail, parse_rcpt
+
+examples = settings(derandomize=True, deadline=None, max_examples=300)
 
 REPLY = re.compile(r"5[0-9][0-9] 5\.[0-9]\.[0-9] [\x20-\x7e]{1,100}")
 
@@ -61,6 +63,7 @@ def words_of(command: MailCommand) -> list[bytes]:
     return words
 
 
+@examples
 @given(command=COMMANDS, ignored=IGNORED, blanks=BLANKS, data=st.data())
 def test_what_the_grammar_describes_comes_back(
     command: MailCommand, ignored: bytes, blanks: bytes, data: st.DataObject
@@ -75,6 +78,7 @@ def one_path(address: bytes) -> bool:
     return not set(address) & set(b"\r\n\0 \t") and not re.search(rb">.*<", address)
 
 
+@examples
 @given(command=COMMANDS, address=st.binary(min_size=1).filter(one_path))
 def test_any_octets_without_blanks_come_from_the_forwarder(
     command: MailCommand, address: bytes
@@ -97,6 +101,7 @@ FRAGMENTS = st.lists(
 ).map(b"".join)
 
 
+@examples
 @given(FRAGMENTS)
 def test_any_octets_are_taken_as_they_stand_or_refused(text: bytes) -> None:
     try:
@@ -173,3 +178,29 @@ def test_every_short_text_has_one_reading_or_is_refused(length: int) -> None:
             assert error.reply.startswith("501 5.1.3") == (not address), (text, error.reply)
         else:
             assert recipient == address, text
+
+
+# Each would take minutes if a part of it were read again from each of its octets.
+@pytest.mark.parametrize(
+    "words",
+    [
+        b'"',
+        b'\\"',
+        b"\\",
+        b"@a,",
+        b"a> ",
+        b" x=>",
+        b"x=> ",
+        b" a",
+        b"a@",
+        b"<",
+        b"><",
+        b'"> ',
+        b'a"> x=',
+    ],
+    ids=repr,
+)
+def test_long_hostile_texts_are_read_once(words: bytes) -> None:
+    for text in (b"<" + words * 100_000, b'<"' + words * 100_000, b"<a b" + words * 100_000 + b"> x"):
+        with pytest.raises(CommandError):
+            parse_rcpt(b"TO:" + text)

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benno_smtp.transfer import ChunkDecoder, DataDecoder
+
+examples = settings(derandomize=True, deadline=None, max_examples=300)
 
 END = b"\r\n.\r\n"
 NEXT = b"RCPT TO:<a@b>\r\n.\r\n"
@@ -182,6 +184,7 @@ MESSAGES = st.lists(
 SIZES = st.lists(st.integers(0, 6))
 
 
+@examples
 @given(message=MESSAGES, sizes=SIZES)
 def test_what_a_client_sends_arrives(message: bytes, sizes: list[int]) -> None:
     if message and not message.endswith(b"\r\n"):
@@ -190,6 +193,7 @@ def test_what_a_client_sends_arrives(message: bytes, sizes: list[int]) -> None:
     assert run(pieces_of(wire + NEXT, sizes)) == (message, NEXT)
 
 
+@examples
 @given(content=MESSAGES, sizes=SIZES)
 def test_any_content_in_any_pieces(content: bytes, sizes: list[int]) -> None:
     wire = content + END + NEXT
@@ -234,6 +238,7 @@ def test_chunk(size: int, pieces: list[bytes], chunk: bytes, rest: bytes) -> Non
     assert (decoder.ended, decoder.rest) == (True, rest)
 
 
+@examples
 @given(chunk=st.binary(), sizes=SIZES)
 def test_chunk_in_any_pieces(chunk: bytes, sizes: list[int]) -> None:
     decoder, content = ChunkDecoder(len(chunk)), b""
