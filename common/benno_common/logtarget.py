@@ -55,7 +55,10 @@ class _Unbuffered:
 
 
 def setup(program: str, target: Target = "auto", *, quiet: bool = False) -> Target:
-    """Begin to log; returns where to. quiet: warnings and errors only. Raises OSError if `target` is syslog and there is none."""
+    """Begin to log; returns where to. quiet: warnings and errors only.
+
+    Raises OSError if `target` is syslog and there is none.
+    """
     if target == "auto":
         target = _find_target()
     logging.raiseExceptions = False  # a log that cannot be written must not stop the mail

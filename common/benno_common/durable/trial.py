@@ -13,6 +13,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _PROBE = ".probe"
 _LINKED = ".probe.link"
+_MOVED = ".probe.move"
 
 
 class DirectoryUnusable(OSError):
@@ -89,12 +90,12 @@ def check_sync(path: str, place: Place) -> None:
 
 
 def check_move(source: Place, target: Place) -> None:
-    """Move something between two directories: one file system may be mounted twice, and then it fails."""
+    """Move something from one to the other: it fails where one file system is mounted twice."""
     with contextlib.suppress(FileExistsError):
-        os.mkdir(_PROBE, 0o700, dir_fd=source.fd)
+        os.mkdir(_MOVED, 0o700, dir_fd=source.fd)
     try:
-        os.rename(_PROBE, _PROBE, src_dir_fd=source.fd, dst_dir_fd=target.fd)
+        os.rename(_MOVED, _MOVED, src_dir_fd=source.fd, dst_dir_fd=target.fd)
     except OSError:
-        os.rmdir(_PROBE, dir_fd=source.fd)
+        os.rmdir(_MOVED, dir_fd=source.fd)
         raise
-    os.rmdir(_PROBE, dir_fd=target.fd)
+    os.rmdir(_MOVED, dir_fd=target.fd)
