@@ -27,6 +27,12 @@ SANS_IO = {
     "benno_milter.header",
     "benno_milter.message",
     "benno_milter.wire",
+    "benno_milter2smtp.content",
+    "benno_milter2smtp.offer",
+    "benno_milter2smtp.outcome",
+    "benno_milter2smtp.plan",
+    "benno_milter2smtp.reply",
+    "benno_milter2smtp.transaction",
     "benno_smtp.command",
     "benno_smtp.transfer",
 }
@@ -46,6 +52,7 @@ IO = {
 
 # The one module that may import a library.
 IMPORTERS = {
+    "aiosmtplib": "benno_milter2smtp.delivery",
     "purepythonmilter": "benno_milter.wire",
     "tomllib": "benno_common.config",
     "tomli": "benno_common.config",

@@ -31,7 +31,10 @@ class Networks:
 
     def __contains__(self, address: str) -> bool:
         """Whether an address, as a socket's peer name gives it, is in one of the networks."""
-        peer = ipaddress.ip_address(address.partition("%")[0])
+        try:
+            peer = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:  # of a client that had gone before anybody asked
+            return False
         if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
             peer = peer.ipv4_mapped
         return any(peer in network for network in self._networks)

@@ -3,7 +3,7 @@
 Our own names begin with the time, so they sort by age without a look at each file; files of the older
 milter have no time in their names, are older than all of ours, and come first. A million names fit
 into no list that stays small, so they come in windows: each scan of the directory keeps only the
-`size` first names after a given one.
+`size` first names after a given one (and as many more while it goes on).
 
 No envelope is ever guessed: what is not a regular file, is shorter or longer than its name says, or
 does not begin with a complete envelope, raises MailFileError with the reason.
@@ -12,7 +12,6 @@ does not begin with a complete envelope, raises MailFileError with the reason.
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 import stat
 from collections.abc import Iterator
@@ -26,6 +25,8 @@ from benno_common.oldfile import OldDecoder
 
 WINDOW = 20_000
 READ_SIZE = 64 * 1024
+
+_OLDER = "\0"  # before a name of the older milter: no file name has a NUL, and all of ours come later
 
 
 @dataclass
@@ -51,11 +52,20 @@ class Spool:
 
         Hidden and held files are none. Raises OSError.
         """
-        start = None if after is None else _age(after)
+        start = "" if after is None else _age(after)
+        ages: list[str] = []
+        limit: str | None = None
         with os.scandir(self._directory.place.fd) as entries:
-            names = (entry.name for entry in entries if is_mail_name(entry.name))
-            later = (_age(name) for name in names if start is None or _age(name) > start)
-            return [name for _, name in heapq.nsmallest(size, later)]
+            for entry in entries:
+                age = _age(entry.name)
+                if age <= start or (limit is not None and age >= limit):
+                    continue
+                ages.append(age)
+                if len(ages) == 2 * size:
+                    ages.sort()
+                    del ages[size:]
+                    limit = ages[-1]
+        return [age.removeprefix(_OLDER) for age in sorted(ages)[:size]]
 
     def count(self) -> int:
         """How many mail files there are. Raises OSError."""
@@ -105,8 +115,11 @@ class Spool:
         return fd
 
 
-def _age(name: str) -> tuple[bool, str]:
-    return size_of(name) is not None, name
+def _age(name: str) -> str:
+    """What sorts by age; nothing for a file that is no mail."""
+    if size_of(name) is not None:
+        return name
+    return _OLDER + name if is_old_name(name) else ""
 
 
 def _check_size(name: str, size: int) -> None:

@@ -317,6 +317,84 @@ def test_remove_syncs_once_after_the_last(
     assert left == [[]]
 
 
+def test_move_never_overwrites_and_syncs_both(
+    inbox: Path, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Directory(str(inbox.parent / "other"))
+    os.mkdir(other.path)
+    other.open_to_empty()
+    directory.check_move(other)
+    assert (os.listdir(directory.path), os.listdir(other.path)) == ([], [])
+    for content in (b"0", b"1"):
+        put(directory, "a", content)
+        put(directory, "b", content)
+        synced: list[list[str]] = []
+        with monkeypatch.context() as watched:
+            watched.setattr(os, "fsync", lambda fd, to=synced: to.append(sorted(os.listdir(fd))))
+            directory.move(["a", "gone", "b"], other)
+        there = ["a", "b"] if content == b"0" else ["a", "a.1", "b", "b.1"]
+        assert synced == [there, []], "the new place is durable before the old one is gone"
+    assert [Path(other.path, name).read_bytes() for name in ("a", "a.1")] == [b"0", b"1"]
+    other.close()
+
+
+def test_move_to_where_nothing_can_be_moved(directory: Directory) -> None:
+    with pytest.raises(DirectoryUnusable, match=r"is .* itself"):
+        directory.check_move(directory)
+    other = Directory(str(OTHER_DEVICE))
+    if OTHER_DEVICE.stat().st_dev == directory.place.device:
+        pytest.skip(f"{OTHER_DEVICE} is no other file system")
+    other.open_to_empty()
+    with pytest.raises(DirectoryUnusable, match=r"/dev/shm, seen from .*: Invalid cross-device link"):
+        directory.check_move(other)
+    other.close()
+    assert around(directory) == []
+
+
+# Opened to be emptied
+
+
+def test_opening_to_empty_leaves_nothing_behind(inbox: Path) -> None:
+    open_before = descriptors()
+    directory = Directory(str(inbox))
+    staging = inbox.parent / ".inbox.0123.staging"
+    staging.mkdir()
+    directory.open_to_empty()
+    put(directory, "a")
+    assert directory.hold("a") == "a.err"
+    directory.remove(["a.err"])
+    directory.verify()
+    directory.close()
+    assert [path.name for path in inbox.parent.iterdir() if path != staging] == ["inbox"]
+    assert staging.is_dir(), "the staging directories of others are their own affair"
+    assert descriptors() <= open_before
+
+
+@pytest.mark.parametrize("name", ["mkdir", "rmdir", "fsync"])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_directory_that_cannot_be_emptied_is_told(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    open_before = descriptors()
+    failing(monkeypatch, name, code)
+    with pytest.raises(DirectoryUnusable, match=os.strerror(code)):
+        Directory(str(inbox)).open_to_empty()
+    looking = Directory(str(inbox))
+    looking.open_to_empty(changing=False)
+    looking.close()
+    assert descriptors() <= open_before
+
+
+def test_a_full_disk_can_be_emptied(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, "mkdir", errno.ENOSPC)
+    directory = Directory(str(inbox))
+    directory.open_to_empty()
+    put(directory, "a")
+    directory.remove(["a"])
+    directory.close()
+    assert around(directory) == []
+
+
 def test_remove_tells_of_a_failed_sync(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     put(directory, "a")
     failing(monkeypatch, "fsync", errno.EIO)

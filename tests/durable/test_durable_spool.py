@@ -79,6 +79,7 @@ def test_oldest_first_whatever_the_directory_says(inbox: Path, spool: Spool) -> 
     for name in random.Random(seed).sample(names, len(names)):
         (inbox / name).touch()
     assert spool.window() == names, f"seed {seed}"
+    assert spool.count() == 100
 
 
 def test_window_after_window(inbox: Path, spool: Spool) -> None:
@@ -111,6 +112,7 @@ def test_hidden_and_held_files_are_none(inbox: Path, spool: Spool) -> None:
         (inbox / name).touch()
     (inbox / "lost+found").mkdir()
     assert spool.window() == []
+    assert spool.count() == 0
 
 
 def test_a_name_that_is_no_text(inbox: Path, spool: Spool) -> None:

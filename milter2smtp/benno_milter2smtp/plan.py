@@ -1,0 +1,159 @@
+"""How one mail goes to one server: its MAIL and RCPT commands, and the way its content takes.
+
+The content takes BDAT where the server offers CHUNKING, octet by octet, else DATA. What the way on
+offer cannot carry unaltered is not sent at all, unless the alteration was allowed (`normalize`); a NUL
+is never altered. Octets above 127 in the content go unannounced where 8BITMIME is not offered, as they
+always have; in an address they need SMTPUTF8.
+
+A gateway travels as a parameter of MAIL to a server that offers XBENNO, else as the first header line
+of the message, as the older tools send it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from benno_common.envelope import Envelope
+from benno_common.mailfile import GATEWAY
+from benno_common.xtext import encode_xtext
+from benno_milter2smtp.content import Content
+from benno_milter2smtp.offer import Offer
+from benno_milter2smtp.outcome import Permanent
+
+# What stands between the brackets of a path: nothing may end the path early and begin a parameter.
+_PATH = re.compile(
+    rb"""(?:[^\x00-\x20\x7f"\\<>] | \\[^\x00\r\n] | "(?:[^"\\\x00\r\n] | \\[^\x00\r\n])*" )*""",
+    re.VERBOSE,
+)
+
+
+class AddressError(ValueError):
+    """An address that no SMTP command can carry."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A mail as the planner sees it. name: of its file, in octets. small: it is held in memory."""
+
+    name: bytes
+    envelope: Envelope
+    content: Content
+    small: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """mail, rcpts: the commands, without CRLF. size: octets that are sent, `header` among them.
+
+    header: goes before the message. chunked: by BDAT, else by DATA. early: the content goes with the
+    commands, before they are answered. normalized: line ends are altered. sized: MAIL says SIZE=.
+    """
+
+    mail: bytes
+    rcpts: tuple[bytes, ...]
+    header: bytes
+    size: int
+    chunked: bool
+    pipelined: bool
+    early: bool
+    normalized: bool
+    sized: bool
+
+
+def check_envelope(envelope: Envelope) -> None:
+    """Raises AddressError where the envelope cannot be said in SMTP commands."""
+    if not envelope.recipients:
+        raise AddressError("the envelope has no recipient")
+    for address in (envelope.sender, *envelope.recipients):
+        if not _PATH.fullmatch(address):
+            raise AddressError(f"address {address[:100]!r} cannot stand in an SMTP command")
+    if b"" in envelope.recipients:
+        raise AddressError("a recipient is empty")
+
+
+def make_plan(letter: Letter, offer: Offer, *, normalize: bool = False) -> Plan | Permanent:
+    """How the letter goes to a server that offers this, or why it cannot."""
+    envelope, content = letter.envelope, letter.content
+    header = b""
+    if envelope.gateway is not None and not offer.xbenno:
+        header = GATEWAY + b": " + envelope.gateway + b"\r\n"
+    normalized = normalize and not _is_carried(content, offer) and not content.nul
+    size = len(header) + (content.normalized_size if normalized else content.size)
+    obstacle = None if normalized else _content_obstacle(content, offer)
+    obstacle = obstacle or _other_obstacle(letter, offer, size, header)
+    if obstacle:
+        return Permanent(obstacle)
+    binary = content.binary and not normalized
+    return Plan(
+        mail=b" ".join(
+            [b"MAIL FROM:<" + envelope.sender + b">", *_parameters(letter, offer, size, binary)]
+        ),
+        rcpts=tuple(b"RCPT TO:<" + recipient + b">" for recipient in envelope.recipients),
+        header=header,
+        size=size,
+        chunked=offer.chunking,
+        pipelined=offer.pipelining,
+        early=offer.pipelining and offer.chunking and letter.small and size > 0,
+        normalized=normalized,
+        sized=offer.size,
+    )
+
+
+def _is_carried(content: Content, offer: Offer) -> bool:
+    """Whether the way on offer carries this content unaltered."""
+    if offer.chunking:
+        return offer.binary or not content.binary
+    return content.complete and not content.binary
+
+
+def _content_obstacle(content: Content, offer: Offer) -> str | None:
+    if _is_carried(content, offer):
+        return None
+    if content.nul:
+        what = "a NUL"
+    elif content.bare:
+        what = "a bare CR or LF"
+    else:
+        what = "no CRLF at its end"
+    missing = (
+        "BINARYMIME"
+        if offer.chunking
+        else "CHUNKING"
+        if not content.binary
+        else "CHUNKING and BINARYMIME"
+    )
+    hint = "" if content.nul else "; --normalize would alter it"
+    return f"the message has {what}, and the server does not offer {missing}{hint}"
+
+
+def _other_obstacle(letter: Letter, offer: Offer, size: int, header: bytes) -> str | None:
+    if offer.max_size and size > offer.max_size:
+        return f"the message has {size} octets, and the server takes {offer.max_size}"
+    if not offer.utf8 and _is_international(letter.envelope):
+        return "an address has non-ASCII octets, and the server does not offer SMTPUTF8"
+    if header and letter.content.begin <= b" " and letter.content.begin not in {b"", b"\r", b"\n"}:
+        return "the message begins with a blank, which would continue the gateway's header line"
+    return None
+
+
+def _parameters(letter: Letter, offer: Offer, size: int, binary: bool) -> list[bytes]:
+    envelope = letter.envelope
+    parameters = []
+    if offer.size:
+        parameters.append(b"SIZE=%d" % size)
+    if binary:
+        parameters.append(b"BODY=BINARYMIME")
+    elif letter.content.eight_bit and offer.eight_bit:
+        parameters.append(b"BODY=8BITMIME")
+    if _is_international(envelope):
+        parameters.append(b"SMTPUTF8")
+    if offer.xbenno:
+        if envelope.gateway is not None:
+            parameters.append(b"XBENNO-GW=" + encode_xtext(envelope.gateway))
+        parameters.append(b"XBENNO-ID=" + encode_xtext(letter.name))
+    return parameters
+
+
+def _is_international(envelope: Envelope) -> bool:
+    return not all(address.isascii() for address in (envelope.sender, *envelope.recipients))

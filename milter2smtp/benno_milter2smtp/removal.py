@@ -1,0 +1,56 @@
+"""Taking delivered mails out of the spool, in batches: while one is synced the next collects.
+
+A mail is handed over here after the 250 to its end and never before. When taking out fails, the run
+must stop: what cannot be removed would be sent again, and again by the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+_MOST = 256  # delivered mails that wait; a crash sends each of them a second time
+
+
+class Removal:
+    """take_out: removes or moves files for good, blocking; called in a thread, one call at a time."""
+
+    def __init__(
+        self, take_out: Callable[[list[str]], None], failed: Callable[[OSError], None]
+    ) -> None:
+        self._take_out = take_out
+        self._failed = failed
+        self._waiting: list[str] = []
+        self._task: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._dead = False
+
+    async def add(self, name: str) -> None:
+        """Take this mail out soon; waits only while very many wait. Does nothing after a failure."""
+        if self._dead:
+            return
+        self._waiting.append(name)
+        if len(self._waiting) >= _MOST:
+            self._room.clear()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work())
+        await self._room.wait()
+
+    async def finish(self) -> None:
+        """Return when all that was added is out, or has failed."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                self._room.set()
+                await asyncio.to_thread(self._take_out, batch)
+        except OSError as error:  # not tried again: after a failed sync a good one says nothing
+            self._dead = True
+            self._failed(error)
+        finally:
+            self._room.set()
+            self._task = None

@@ -1,0 +1,185 @@
+"""The way to an archive host: hosts in turn, and all addresses of a name.
+
+A host is used until it fails: when it cannot be reached, does not greet us, or loses connection after
+connection. Then the next one is, and a host that failed is not asked again in this run, so that a dead
+one is not tried for each of a thousand mails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+import socket
+from dataclasses import dataclass
+
+from benno_common import log
+from benno_common.service import Exit
+from benno_milter2smtp.delivery import CONNECT_SECONDS, Delivery, HostUnusable, connect
+
+DEFAULT_PORT = 2500
+LOSSES = 3
+FORGET_SECONDS = 0.5
+
+_HOST = re.compile(r"(?:\[(?P<literal>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]{1,5}))?")
+
+
+class NoHost(Exception):
+    """All hosts have failed; each was logged."""
+
+
+class Crowded(Exception):
+    """The host takes no further connection, but others to it are open."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A name or an address without brackets, and a port."""
+
+    name: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
+def parse_host(text: str) -> Host:
+    """HOST[:PORT], an IPv6 address in brackets. Raises Exit."""
+    match = _HOST.fullmatch(text)
+    port = int(match["port"] or DEFAULT_PORT) if match else 0
+    if match and 0 < port < 1 << 16:
+        if match["literal"] is not None and _is_address(match["literal"]):
+            return Host(match["literal"], port)
+        if match["name"] and _is_name(match["name"]):
+            return Host(match["name"], port)
+    raise Exit(
+        os.EX_CONFIG, f"{text!r} is no host: write NAME, NAME:PORT, ADDRESS or [IPV6-ADDRESS]:PORT"
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_name(text: str) -> bool:
+    try:
+        ascii_name = text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return False
+    return re.fullmatch(r"[A-Za-z0-9_.-]+", ascii_name) is not None
+
+
+class Route:
+    """The hosts that are left. timeout: seconds. identity: of the spool, empty if not known."""
+
+    def __init__(self, hosts: list[Host], timeout: float, identity: str) -> None:
+        self._hosts = list(hosts)
+        self._timeout = timeout
+        self._identity = identity
+        self._open: dict[Delivery, tuple[Host, int]] = {}  # with the losses when it was opened
+        self._losses = 0  # of connections, in a row
+        self._closing: set[asyncio.Task[None]] = set()
+        self._connecting = asyncio.Lock()
+
+    @property
+    def host(self) -> Host | None:
+        """The one that is used now."""
+        return self._hosts[0] if self._hosts else None
+
+    def host_of(self, delivery: Delivery) -> Host:
+        return self._open[delivery][0]
+
+    async def connect(self) -> Delivery:
+        """A new connection. Raises NoHost, Crowded; Exit where the host would write into our spool."""
+        async with self._connecting:
+            while self._hosts:
+                host = self._hosts[0]
+                crowded = self._is_open(host) or bool(self._closing)
+                try:
+                    delivery = await _connect_any(host, self._timeout)
+                except HostUnusable as error:
+                    if self._is_open(host):
+                        raise Crowded from error
+                    if crowded or self._closing:
+                        await self._wait_until_closed()
+                    else:
+                        self.give_up(host, str(error))
+                    continue
+                self._open[delivery] = host, self._losses
+                self._expect_other_directory(delivery, host)
+                return delivery
+            raise NoHost
+
+    def delivered(self) -> None:
+        """A mail was taken, so that the host is not bad."""
+        self._losses = 0
+
+    def lost(self, delivery: Delivery, reason: str) -> bool:
+        """The connection was lost in the middle of a mail; whether the host is given up for that.
+
+        Connections that were open together count as one, for they may be lost together.
+        """
+        host, before = self._open[delivery]
+        self._losses = max(self._losses, before + 1)
+        if self._losses < LOSSES or host != self.host:
+            return False
+        self._losses = 0
+        self.give_up(host, f"{LOSSES} connections in a row were lost, the last one: {reason}")
+        return True
+
+    def give_up(self, host: Host, reason: str) -> None:
+        """Use this host no more, from now on."""
+        if host in self._hosts:
+            log.host_failed(str(host), reason)
+            self._hosts.remove(host)
+
+    async def close(self, delivery: Delivery) -> None:
+        """Say goodbye to the host."""
+        self._open.pop(delivery, None)
+        closing = asyncio.get_running_loop().create_task(delivery.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        await closing
+
+    async def _wait_until_closed(self) -> None:
+        """The connections that were too many for the host are closed, and it has had time to see it."""
+        if self._closing:
+            await asyncio.wait(self._closing)
+        await asyncio.sleep(FORGET_SECONDS)
+
+    def _is_open(self, host: Host) -> bool:
+        return any(host == other for other, _ in self._open.values())
+
+    def _expect_other_directory(self, delivery: Delivery, host: Host) -> None:
+        if self._identity and delivery.offer.directory == self._identity:
+            del self._open[delivery]
+            delivery.abort()
+            reason = (
+                f"{host} writes into this spool: mail would go round in circles; name the archive host"
+            )
+            raise Exit(os.EX_CONFIG, reason)
+
+
+async def _connect_any(host: Host, timeout: float) -> Delivery:
+    """Try the addresses of a host in turn. Raises HostUnusable with the reasons of all."""
+    loop = asyncio.get_running_loop()
+    lookup = loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+    try:
+        addresses = list(dict.fromkeys(await asyncio.wait_for(lookup, CONNECT_SECONDS)))
+    except asyncio.TimeoutError:
+        raise HostUnusable("the look-up of its name timed out") from None
+    except (OSError, UnicodeError) as error:
+        raise HostUnusable(getattr(error, "strerror", None) or str(error)) from error
+    reasons = []
+    for address in addresses:
+        try:
+            return await connect(address, timeout)
+        except HostUnusable as error:
+            shown = f"{address[4][0]}: " if address[4][0] != host.name else ""
+            reasons.append(f"{shown}{error}")
+    raise HostUnusable("; ".join(reasons))
