@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
 from collections.abc import Sequence
 from types import TracebackType
 
 
-class Client:
-    """One SMTP session on loopback. `replies` is the dialogue as seen so far."""
+def stuffed(message: bytes) -> bytes:
+    """What follows DATA: the dots doubled, and the end of the mail."""
+    end = b".\r\n" if message.endswith(b"\r\n") or not message else b"\r\n.\r\n"
+    return re.sub(rb"(?:^|(?<=\r\n))\.", b"..", message) + end
 
-    def __init__(self, port: int, timeout: float = 60.0) -> None:
+
+class Client:
+    """One SMTP session on loopback. `replies` is the dialogue as seen so far.
+
+    greeting: what is sent first, nothing if it is empty.
+    """
+
+    def __init__(
+        self, port: int, timeout: float = 60.0, *, greeting: bytes = b"EHLO client.test"
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
         self.stream = self.socket.makefile("rb")
         self.replies: list[str] = []
-        self._read()
-        self.command(b"EHLO client.test")
+        self.read()
+        if greeting:
+            self.command(greeting)
 
     def __enter__(self) -> Client:
         return self
@@ -30,7 +43,7 @@ class Client:
     def command(self, line: bytes) -> str:
         """Send one line; the last line of the reply."""
         self.socket.sendall(line + b"\r\n")
-        return self._read()
+        return self.read()
 
     def envelope(self, sender: bytes, recipients: Sequence[bytes]) -> list[str]:
         """MAIL and RCPT; the refusals."""
@@ -46,12 +59,32 @@ class Client:
         reply = self.command(b"DATA")
         if not reply.startswith("354"):
             return reply
-        stuffed = re.sub(rb"(?:^|(?<=\r\n))\.", b"..", message)
-        end = b".\r\n" if message.endswith(b"\r\n") or not message else b"\r\n.\r\n"
-        self.socket.sendall(stuffed + end)
-        return self._read()
+        return self.raw(stuffed(message))
 
-    def _read(self) -> str:
+    def raw(self, data: bytes) -> str:
+        """Send octets as they are; the last line of the reply."""
+        self.socket.sendall(data)
+        return self.read()
+
+    def bdat(self, chunk: bytes, *, last: bool = False) -> str:
+        """One chunk; the reply."""
+        return self.raw(b"BDAT %d%s\r\n" % (len(chunk), b" LAST" if last else b"") + chunk)
+
+    def hung_up(self) -> bool:
+        """Whether the server closes, and says nothing more."""
+        try:
+            return self.stream.read(1) == b""
+        except ConnectionError:
+            return True
+
+    def reset(self) -> None:
+        """Close with RST, as a host does that has lost its memory."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.stream.close()
+        self.socket.close()
+
+    def read(self) -> str:
+        """The last line of the next reply."""
         while True:
             line = self.stream.readline().decode("ascii", "backslashreplace").rstrip()
             if not line:
@@ -59,6 +92,8 @@ class Client:
             self.replies.append(line)
             if line[3:4] != "-":
                 return line
+
+    _read = read  # for those who derive from it
 
 
 def queue_id(reply: str) -> str:

@@ -7,15 +7,18 @@ aiosmtpd reads command lines and calls `smtp_VERB`. Its habits that matter here,
 * A client that closes its side is cancelled in the middle of a command. Here what it sent is handled
   to its end; the next read finds that no more comes.
 * After a close it goes on with what was read already. Here the task ends at once (`hang_up`).
+* It strips arguments of more than blanks. Here they are the line's own octets (`argument`).
+* Its own replies have no enhanced code and repeat what the client sent. They are put into our words.
+* A close waits until the client has read all replies. Here not for ever.
 * It formats each command for its log, addresses and all. That is turned off.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NoReturn, cast
 
 from aiosmtpd.smtp import SMTP
@@ -33,14 +36,46 @@ IDLE_SECONDS = 300.0
 
 FAULT = "451 4.3.0 The mail archive has a fault; see its log"
 
+# For aiosmtpd's own replies, by their beginning; the first that fits.
+_OUR_WORDS = {
+    "500 Command line too long": f"500 5.5.2 A command has {MAX_LINE} octets at the most",
+    "500 ": "500 5.5.2 Unknown command",
+    "502 5.5.1 Too many": "421 4.7.0 Too many unknown commands",
+}
+
 logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+
+
+class _Limits(dict[str, int]):
+    """The same for all commands, known or not, and remembers none of them."""
+
+    def __missing__(self, _: str) -> int:
+        return MAX_LINE
+
+
+class _Reader:
+    """The part of a StreamReader that aiosmtpd needs. line: the command line last read."""
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+        self.line = b""
+        self.read = stream.read
+        self.feed_eof = stream.feed_eof
+
+    async def readuntil(self) -> bytes:
+        self.line = await self._stream.readuntil()
+        return self.line
+
+    def unread(self, data: bytes) -> None:
+        """Put back what was read too much. StreamReader has no method for it."""
+        self._stream._buffer[:0] = data  # type: ignore[attr-defined] # noqa: SLF001
 
 
 class Connection(SMTP):
     """One connection. busy: whether a mail is under way, so that a daemon that ends waits for it."""
 
     command_size_limit = MAX_LINE
-    command_size_limits = collections.defaultdict(lambda: MAX_LINE)  # noqa: RUF012 - aiosmtpd's
+    command_size_limits = _Limits()
     line_length_limit = MAX_LINE  # also the size of the read buffer
 
     def __init__(self, shared: Shared) -> None:
@@ -63,6 +98,9 @@ class Connection(SMTP):
         self.client = (transport.get_extra_info("peername") or ("unknown",))[0]
         self.shared.join(self)
         super().connection_made(transport)
+        self._reader: _Reader = _Reader(self._reader)  # type: ignore[assignment, arg-type] # all it calls
+        if self.shared.draining:
+            self.drain()
 
     def eof_received(self) -> bool:
         self.half_closed = True
@@ -83,18 +121,34 @@ class Connection(SMTP):
     def drain(self) -> None:
         """End as soon as no mail is under way."""
         self._draining = True
-        self._end_if_drained()
+        if not self.busy and self._handler_coroutine is not None:
+            self._say_goodbye()
+            self._handler_coroutine.cancel()
 
     def close(self) -> None:
         """End now: a mail whose end has come is still kept, but nobody hears of it."""
         if self.transport is not None:
             cast(asyncio.Transport, self.transport).abort()
 
+    @property
+    def argument(self) -> bytes:
+        """What stands behind the verb, octet for octet."""
+        line = self._reader.line.removesuffix(b"\n").removesuffix(b"\r")
+        return line.partition(b" ")[2]
+
     async def push(self, status: str | None) -> None:  # type: ignore[override] # we push text only
         """Send a reply, which may have several lines, without the last CR LF."""
-        if status:
-            await super().push(status)
-            self._end_if_drained()
+        if not status:
+            return
+        status = next(
+            (ours for theirs, ours in _OUR_WORDS.items() if status.startswith(theirs)), status
+        )
+        await super().push(status)
+        if status.startswith(("221", "421")):
+            self.hang_up()
+        if self._draining and not self.busy:
+            self._say_goodbye()
+            self.hang_up()
 
     async def handle_exception(self, error: Exception) -> str:
         if isinstance(error, asyncio.IncompleteReadError):  # the client closed its side
@@ -107,17 +161,27 @@ class Connection(SMTP):
         super()._set_post_data_state()  # type: ignore[no-untyped-call]
         self.forget()
 
-    def begin_session(self, hostname: str) -> None:
-        """EHLO: what was before is forgotten."""
+    def begin_session(self, *, extended: bool) -> None:
+        """EHLO, or HELO: what was before is forgotten."""
         self._set_post_data_state()
         assert self.session is not None
-        self.session.extended_smtp = True
-        self.session.host_name = hostname
+        self.session.extended_smtp = extended
+        self.session.host_name = "greeted"  # nobody asks what it was
 
     @property
     def greeted(self) -> bool:
         """Whether EHLO or HELO came."""
         return self.session is not None and self.session.host_name is not None
+
+    @contextlib.contextmanager
+    def content_follows(self) -> Iterator[None]:
+        """Whatever fails in here ends the connection, as the content would be taken for commands."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            log.unexpected(None, error)
+            self._writer.write(b"421 4.3.0 The mail archive has a fault; see its log\r\n")
+            self.hang_up()
 
     async def receive(
         self,
@@ -126,10 +190,10 @@ class Connection(SMTP):
     ) -> str | None:
         """Read content to its end, whatever becomes of it.
 
-        take: gets each piece, and returns the reply of a mail that will be refused; None: nobody wants
-        the content. Returns what it returned last.
+        take: gets each piece, and nothing before the first one, and returns the reply of a mail that
+        will be refused; None: nobody wants the content. Returns what it returned last.
         """
-        reply = None
+        reply = await take(b"") if take is not None else None
         while not decoder.ended:
             data = await self._reader.read(READ_SIZE)
             if not data:
@@ -138,22 +202,27 @@ class Connection(SMTP):
             piece = decoder.feed(data)
             if take is not None:
                 reply = await take(piece)
-        self._unread(decoder.rest)
+        self._reader.unread(decoder.rest)
+        self._reset_timeout()
         return reply
-
-    def _unread(self, rest: bytes) -> None:
-        """Give the reader back the commands that came behind the content. It has no method for it."""
-        if rest:
-            self._reader._buffer[:0] = rest  # type: ignore[attr-defined] # noqa: SLF001
-
-    def _end_if_drained(self) -> None:
-        if self._draining and not self.busy and self.transport is not None:
-            self._draining = False
-            self._writer.write(b"421 4.3.2 The mail archive is shutting down\r\n")
-            self.transport.close()
 
     def hang_up(self) -> NoReturn:
         """End the connection and its task; what was read and not handled is nobody's."""
         if self.transport is not None:
             self.transport.close()
         raise asyncio.CancelledError
+
+    def _say_goodbye(self) -> None:
+        """The daemon ends."""
+        self._draining = False
+        self._writer.write(b"421 4.3.2 The mail archive is shutting down\r\n")
+        self._writer.close()
+
+    def _timeout_cb(self) -> None:
+        """Called by aiosmtpd where nothing has come for a while."""
+        if self._writer.is_closing():  # and the client does not read what was said before
+            self.close()
+            return
+        self._writer.write(b"421 4.4.2 Nothing came for too long\r\n")
+        self._writer.close()
+        self._reset_timeout()

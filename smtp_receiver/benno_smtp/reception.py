@@ -47,9 +47,9 @@ class Reception:
         self._octets = 0  # of memory for them
         self._size = 0
         self._mail: Mail | None = None  # begun and not yet committed
-        self._fault: tuple[str, str] | None = None  # reply and reason
+        self._fault: str | None = None  # the reply of a mail that will be refused
         self._began = 0.0
-        self._reply = NOT_STORED
+        self._reply: str | None = None  # once the commit has ended
         self._heard = True
         self.binary = command.body == b"BINARYMIME"
 
@@ -67,12 +67,12 @@ class Reception:
         limit = self._shared.max_message_size
         if limit and size > limit:
             reason = f"{size} octets are announced, max_message_size is {limit}"
-            self._log_refusal(TOO_BIG, reason)
+            self.log_refusal(TOO_BIG, reason)
             return TOO_BIG
         refusal = self._shared.drop.refusal(size)
         if refusal is None:
             return None
-        self._log_refusal(*refusal)
+        self.log_refusal(*refusal)
         return refusal[0]
 
     def add(self, recipient: bytes) -> bool:
@@ -84,23 +84,25 @@ class Reception:
         return True
 
     async def take(self, data: bytes) -> str | None:
-        """Take a piece of the content. Returns the reply of a mail that will be refused."""
+        """Take a piece of the content; with b"" it has begun.
+
+        Returns the reply of a mail that will be refused.
+        """
         try:
             if self._fault is None:
                 await self._take(data)
         except Exception as error:  # noqa: BLE001 - the content must be read to its end
             self._unexpected(error)
-        return self._fault[0] if self._fault else None
+        return self._fault
 
     async def finish(self) -> str:
         """The content is complete: make the mail durable. Returns the reply."""
         try:
-            await self.take(b"")
-            if self._fault is None:
+            if await self.take(b"") is None:
                 return await self._commit()
         except Exception as error:  # noqa: BLE001 - the client must come again
             self._unexpected(error)
-        return self._refuse()
+        return self._fault or NOT_STORED
 
     def doubt(self) -> None:
         """The client may have gone: perhaps nobody hears the answer."""
@@ -129,15 +131,15 @@ class Reception:
 
     async def _commit(self) -> str:
         assert self._mail is not None
-        mail, self._mail = self._mail, None
         self._began = time.monotonic()
-        answer = mail.commit()
+        answer = self._mail.commit()
+        self._mail = None  # it can be dropped no more
         answer.add_done_callback(self._committed)
         await asyncio.wait([answer], timeout=ANSWER_SECONDS)
-        if not answer.done():
+        if self._reply is None:
             self._heard = False
             reason = f"not durable after {ANSWER_SECONDS:.0f} s; if it will be, it comes twice"
-            self._log_refusal(TOO_SLOW, reason)
+            self.log_refusal(TOO_SLOW, reason)
             return TOO_SLOW
         return self._reply
 
@@ -158,16 +160,12 @@ class Reception:
             return
         full = isinstance(error, OSError) and error.errno in FULL
         self._reply = NO_SPACE if full else NOT_STORED
-        self._log_refusal(self._reply if self._heard else "none, the client has gone", str(error))
-
-    def _refuse(self) -> str:
-        assert self._fault is not None
-        self._drop()
-        self._log_refusal(*self._fault)
-        return self._fault[0]
+        self.log_refusal(self._reply if self._heard else "none, the client has gone", str(error))
 
     def _fail(self, reply: str, reason: str) -> None:
-        self._fault = self._fault or (reply, reason)
+        if self._fault is None:
+            self._fault = reply
+            self.log_refusal(reply, reason)
         self._drop()
 
     def _unexpected(self, error: Exception) -> None:
@@ -179,12 +177,11 @@ class Reception:
             mail, self._mail = self._mail, None
             mail.abort()
 
-    def _log_refusal(self, reply: str, reason: str) -> None:
-        self._shared.statistics.refused += 1
-        log.mail_refused(
+    def log_refusal(self, reply: str, reason: str) -> None:
+        self._shared.refused(
             self._ident,
-            sender=self._sender,
-            recipients=len(self._recipients),
+            self._sender,
+            len(self._recipients),
             reply=reply,
             reason=reason,
             client=self._client,

@@ -7,7 +7,7 @@ Each `smtp_VERB` gets what stands behind its verb, None if nothing does. One mai
 from __future__ import annotations
 
 from benno_common import identity
-from benno_smtp.command import CommandError, parse_bdat, parse_mail, parse_rcpt
+from benno_smtp.command import BdatCommand, CommandError, parse_bdat, parse_mail, parse_rcpt
 from benno_smtp.connection import Connection
 from benno_smtp.reception import TOO_MANY, Reception
 from benno_smtp.shared import Shared
@@ -32,26 +32,37 @@ class Session(Connection):
             self._reception.leave()
         self._keep(None)
 
-    async def smtp_EHLO(self, hostname: str | None) -> None:
-        if not hostname:
+    async def smtp_EHLO(self, _: str | None) -> None:
+        if not self.argument.strip():
             await self.push("501 5.5.4 Syntax: EHLO hostname")
             return
-        self.begin_session(hostname)
+        self.begin_session(extended=True)
         lines = [self.hostname, *self._keywords()]
         dashed = [f"250-{line}" for line in lines[:-1]]
         await self.push("\r\n".join([*dashed, f"250 {lines[-1]}"]))
 
-    async def smtp_MAIL(self, argument: str | None) -> None:
-        try:
-            await self.push(self._begin(_octets(argument)))
-        except CommandError as error:
-            await self.push(error.reply)
+    async def smtp_HELO(self, _: str | None) -> None:
+        if not self.argument.strip():
+            await self.push("501 5.5.4 Syntax: HELO hostname")
+            return
+        self.begin_session(extended=False)
+        await self.push(f"250 {self.hostname}")
 
-    async def smtp_RCPT(self, argument: str | None) -> None:
+    async def smtp_MAIL(self, _: str | None) -> None:
         try:
-            await self.push(self._add(_octets(argument)))
+            reply = self._begin(self.argument)
         except CommandError as error:
-            await self.push(error.reply)
+            reply = error.reply
+            self._log_refused("MAIL", reply)
+        await self.push(reply)
+
+    async def smtp_RCPT(self, _: str | None) -> None:
+        try:
+            reply = self._add(self.argument)
+        except CommandError as error:
+            reply = error.reply
+            self._log_refused("RCPT", reply)
+        await self.push(reply)
 
     async def smtp_DATA(self, argument: str | None) -> None:
         reception = self._reception
@@ -62,34 +73,39 @@ class Session(Connection):
         elif reception.binary:
             await self.push("503 5.5.1 BODY=BINARYMIME needs BDAT")
         else:
-            await self.push("354 End data with <CR><LF>.<CR><LF>")
-            await self.receive(DataDecoder(), reception.take)
+            with self.content_follows():
+                await self.push("354 End data with <CR><LF>.<CR><LF>")
+                await self.receive(DataDecoder(), reception.take)
             await self._finish(reception)
 
-    async def smtp_BDAT(self, argument: str | None) -> None:
-        try:
-            command = parse_bdat(_octets(argument))
-        except CommandError as error:  # where the next command begins cannot be known
-            await self.push(error.reply)
-            self.hang_up()
+    async def smtp_BDAT(self, _: str | None) -> None:
         reception = self._reception
         if reception is None or not reception.has_recipients or self._chunks_refused:
-            await self.receive(ChunkDecoder(command.size), None)
+            reception = None
+        with self.content_follows():
+            command = await self._chunk()
+            take = reception.take if reception is not None else None
+            reply = await self.receive(ChunkDecoder(command.size), take)
+        if reception is None:
             await self.push("503 5.5.1 MAIL and RCPT come first; after a refused chunk RSET")
-            return
-        reply = await self.receive(ChunkDecoder(command.size), reception.take)
-        if command.last:
+        elif command.last:
             await self._finish(reception)
         else:
             self._chunks_refused = reply is not None
             await self.push(reply or f"250 2.0.0 {command.size} octets")
 
     async def smtp_RSET(self, argument: str | None) -> None:
+        if argument:
+            await self.push("501 5.5.4 Syntax: RSET")
+            return
         self.forget()
-        await self.push("501 5.5.4 Syntax: RSET" if argument else "250 2.0.0 OK")
+        await self.push("250 2.0.0 OK")
 
     async def smtp_NOOP(self, _: str | None) -> None:
         await self.push("250 2.0.0 OK")
+
+    async def smtp_QUIT(self, argument: str | None) -> None:
+        await self.push("501 5.5.4 Syntax: QUIT" if argument else "221 2.0.0 Bye")
 
     async def smtp_VRFY(self, argument: str | None) -> None:
         known = "252 2.5.2 The archive takes mail for every address"
@@ -100,6 +116,12 @@ class Session(Connection):
 
     async def smtp_AUTH(self, _: str | None) -> None:
         await self.push("502 5.5.1 AUTH is not offered")
+
+    async def smtp_EXPN(self, _: str | None) -> None:
+        await self.push("502 5.5.1 EXPN is not offered")
+
+    async def smtp_STARTTLS(self, _: str | None) -> None:
+        await self.push("502 5.5.1 STARTTLS is not offered")
 
     def _keywords(self) -> list[str]:
         """What EHLO offers."""
@@ -136,6 +158,22 @@ class Session(Connection):
             return "503 5.5.1 MAIL comes first, and content last"
         return "250 2.1.5 OK" if self._reception.add(parse_rcpt(argument).recipient) else TOO_MANY
 
+    async def _chunk(self) -> BdatCommand:
+        """BDAT's size. Where it cannot be read the next command cannot be found: hang up."""
+        try:
+            return parse_bdat(self.argument)
+        except CommandError as error:
+            await self.push(error.reply)
+            self.hang_up()
+
+    def _log_refused(self, verb: str, reply: str) -> None:
+        """A command was not understood; somebody's mail or recipient was refused by it."""
+        reason = f"{verb} {self.argument.decode('ascii', 'backslashreplace')}"
+        if self._reception is None:
+            self.shared.refused(None, b"", 0, reply=reply, reason=reason, client=self.client)
+        else:
+            self._reception.log_refusal(reply, reason)
+
     async def _finish(self, reception: Reception) -> None:
         """The end of the content: answer it, and be ready for the next mail."""
         reply = await reception.finish()
@@ -147,8 +185,3 @@ class Session(Connection):
         self._reception = reception
         self._chunks_refused = False
         self.busy = reception is not None
-
-
-def _octets(argument: str | None) -> bytes:
-    """What the client sent, which aiosmtpd has decoded."""
-    return (argument or "").encode("utf-8", "surrogateescape")
