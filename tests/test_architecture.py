@@ -21,6 +21,7 @@ SANS_IO = {
     "benno_common.envelope",
     "benno_common.mailfile",
     "benno_common.oldfile",
+    "benno_common.path",
     "benno_common.section",
     "benno_common.xtext",
     "benno_milter.event",

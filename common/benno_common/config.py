@@ -121,13 +121,14 @@ def _convert(value: object, kind: Any, place: str, key: str) -> object:
     elif kind == dict[str, str]:
         fits = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     elif kind is Size:
-        value = _octets(value)
-        fits = value is not None
+        fits = _octets(value) is not None
     else:
         fits = type(value) is kind  # a bool is an int for isinstance
     if not fits:
         expected, example = _TYPES[kind]
         raise ConfigError(f"{place}: {_describe(value)} is not {expected}; write: {key} = {example}")
+    if kind is Size:
+        return _octets(value)
     return tuple(value) if isinstance(value, list) else value
 
 

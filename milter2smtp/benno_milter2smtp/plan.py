@@ -5,6 +5,9 @@ offer cannot carry unaltered is not sent at all, unless the alteration was allow
 is never altered. Octets above 127 in the content go unannounced where 8BITMIME is not offered, as they
 always have; in an address they need SMTPUTF8.
 
+An address that only benno-smtp is sure to read back as it is (blanks within the brackets, say, which
+Postfix lets pass) goes to benno-smtp only, which is known by its XBENNODIR.
+
 A gateway travels as a parameter of MAIL to a server that offers XBENNO, else as the first header line
 of the message, as the older tools send it.
 """
@@ -16,12 +19,13 @@ from dataclasses import dataclass
 
 from benno_common.envelope import Envelope
 from benno_common.mailfile import GATEWAY
+from benno_common.path import split_path
 from benno_common.xtext import encode_xtext
 from benno_milter2smtp.content import Content
 from benno_milter2smtp.offer import Offer
 from benno_milter2smtp.outcome import Permanent
 
-# What stands between the brackets of a path: nothing may end the path early and begin a parameter.
+# What every server reads as one path: nothing may end it early and begin a parameter.
 _PATH = re.compile(
     rb"""(?:[^\x00-\x20\x7f"\\<>] | \\[^\x00\r\n] | "(?:[^"\\\x00\r\n] | \\[^\x00\r\n])*" )*""",
     re.VERBOSE,
@@ -65,8 +69,8 @@ def check_envelope(envelope: Envelope) -> None:
     """Raises AddressError where the envelope cannot be said in SMTP commands."""
     if not envelope.recipients:
         raise AddressError("the envelope has no recipient")
-    for address in (envelope.sender, *envelope.recipients):
-        if not _PATH.fullmatch(address):
+    for address in _addresses(envelope):
+        if not _is_read_back(address):
             raise AddressError(f"address {address[:100]!r} cannot stand in an SMTP command")
     if b"" in envelope.recipients:
         raise AddressError("a recipient is empty")
@@ -86,9 +90,7 @@ def make_plan(letter: Letter, offer: Offer, *, normalize: bool = False) -> Plan 
         return Permanent(obstacle)
     binary = content.binary and not normalized
     return Plan(
-        mail=b" ".join(
-            [b"MAIL FROM:<" + envelope.sender + b">", *_parameters(letter, offer, size, binary)]
-        ),
+        mail=b"MAIL FROM:<" + envelope.sender + b">" + _parameters(letter, offer, size, binary),
         rcpts=tuple(b"RCPT TO:<" + recipient + b">" for recipient in envelope.recipients),
         header=header,
         size=size,
@@ -100,11 +102,17 @@ def make_plan(letter: Letter, offer: Offer, *, normalize: bool = False) -> Plan 
     )
 
 
+def _is_read_back(address: bytes) -> bool:
+    """Whether benno-smtp reads this address, and no more or less, from its brackets."""
+    path = b"<" + address + b">"
+    return split_path(path + b" SIZE=1") == (address, len(path))
+
+
 def _is_carried(content: Content, offer: Offer) -> bool:
     """Whether the way on offer carries this content unaltered."""
-    if offer.chunking:
-        return offer.binary or not content.binary
-    return content.complete and not content.binary
+    if offer.chunking and offer.binary:
+        return True
+    return content.complete and not content.binary  # Postfix appends a CRLF to what lacks one
 
 
 def _content_obstacle(content: Content, offer: Offer) -> str | None:
@@ -130,6 +138,9 @@ def _content_obstacle(content: Content, offer: Offer) -> str | None:
 def _other_obstacle(letter: Letter, offer: Offer, size: int, header: bytes) -> str | None:
     if offer.max_size and size > offer.max_size:
         return f"the message has {size} octets, and the server takes {offer.max_size}"
+    odd = [address for address in _addresses(letter.envelope) if not _PATH.fullmatch(address)]
+    if odd and not offer.directory:
+        return f"address {odd[0][:100]!r} could be misread by a server that is no benno-smtp"
     if not offer.utf8 and _is_international(letter.envelope):
         return "an address has non-ASCII octets, and the server does not offer SMTPUTF8"
     if header and letter.content.begin <= b" " and letter.content.begin not in {b"", b"\r", b"\n"}:
@@ -137,7 +148,7 @@ def _other_obstacle(letter: Letter, offer: Offer, size: int, header: bytes) -> s
     return None
 
 
-def _parameters(letter: Letter, offer: Offer, size: int, binary: bool) -> list[bytes]:
+def _parameters(letter: Letter, offer: Offer, size: int, binary: bool) -> bytes:
     envelope = letter.envelope
     parameters = []
     if offer.size:
@@ -152,8 +163,12 @@ def _parameters(letter: Letter, offer: Offer, size: int, binary: bool) -> list[b
         if envelope.gateway is not None:
             parameters.append(b"XBENNO-GW=" + encode_xtext(envelope.gateway))
         parameters.append(b"XBENNO-ID=" + encode_xtext(letter.name))
-    return parameters
+    return b"".join(b" " + parameter for parameter in parameters)
 
 
 def _is_international(envelope: Envelope) -> bool:
-    return not all(address.isascii() for address in (envelope.sender, *envelope.recipients))
+    return not all(address.isascii() for address in _addresses(envelope))
+
+
+def _addresses(envelope: Envelope) -> tuple[bytes, ...]:
+    return (envelope.sender, *envelope.recipients)

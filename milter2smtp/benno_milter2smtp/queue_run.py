@@ -10,6 +10,7 @@ A run that ends early waits for mails whose end was sent, and breaks the others 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -57,7 +58,8 @@ class QueueRun:
         ended, _ = await asyncio.wait(self._senders)
         await self._removal.finish()
         if self.disposal.stopped:
-            self.tally.kept = await asyncio.to_thread(self.spool.count)
+            with contextlib.suppress(OSError):  # of the disk that ended the run, perhaps
+                self.tally.kept = await asyncio.to_thread(self.spool.count)
         if self._failure:
             raise self._failure
         for task in ended:

@@ -4,16 +4,8 @@ An address is what stands between the angle brackets, octet for octet: quotes, s
 and every other octet stay. It is never decoded, completed or judged by what a mail header allows, for
 what is read here is what will be archived. Only CR, LF and NUL are refused: no mail file can hold them.
 
-Where the address ends decides which text is address and which is parameter:
-
-* A path that the grammar describes ends where the grammar says: a quoted string may hold brackets and
-  blanks. The grammar is read generously: any word for a domain, none at all, 8-bit octets, any length.
-* Another path (several @, blanks, a lone quote, brackets) ends at the first bracket with a blank or
-  nothing behind it. It is refused where it could be read otherwise: quotes and backslashes, if they
-  were meant, would make it end elsewhere; a bracket is closed and another one opened; KEYWORD= stands
-  behind a blank in it.
-* Without brackets the address goes up to the first blank. It holds no quotes and no brackets, and does
-  not look like a parameter.
+Where an address in brackets ends is said in `path`. Without brackets it goes up to the first blank; it
+holds no quotes and no brackets, and does not look like a parameter.
 
 Blanks are SP and TAB. They may stand around the colon and at the end.
 
@@ -28,24 +20,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benno_common.envelope import Envelope, EnvelopeError, is_storable
+from benno_common.path import split_path
 from benno_common.xtext import XtextError, decode_xtext
 
 _BLANK = rb"[ \t]"
 _END = rb"(?=[ \t]|\Z)"
-_WORD = rb'[^\x00-\x20\x7f"<>\\@]+'
-_ROUTE_WORD = rb'[^\x00-\x20\x7f"<>\\@,:]+'
-_LITERAL = rb"\[[^\x00-\x20\x7f\[\]\\]*\]"
-_QUOTED_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-_HOP = rb"@(?:" + _LITERAL + rb"|" + _ROUTE_WORD + rb")"
-_ROUTE = _HOP + rb"(?:," + _HOP + rb")*:"
-_MAILBOX = rb"(?:" + _QUOTED_STRING + rb"|" + _WORD + rb")(?:@(?:" + _LITERAL + rb"|" + _WORD + rb"))?"
-_GRAMMATICAL = re.compile(rb"<((?:(?:" + _ROUTE + rb")?" + _MAILBOX + rb")?)>" + _END, re.DOTALL)
-_CLOSING = re.compile(rb">" + _END)
 _KEYWORD = rb"[A-Za-z0-9][A-Za-z0-9-]*"
-_CLOSING_OUTSIDE_QUOTES = re.compile(
-    rb"<(?:" + _QUOTED_STRING + rb'|\\.|[^"\\>]|>(?![ \t]|\Z))*>' + _END, re.DOTALL
-)
-_LIKE_A_PARAMETER = re.compile(_BLANK + _KEYWORD + rb"=")
 _BARE = re.compile(rb'[^ \t"<>]+' + _END)
 _A_PARAMETER = re.compile(
     rb"SMTPUTF8" + _END + rb"|(?:SIZE|BODY|RET|ENVID|AUTH|XBENNO-GW|XBENNO-ID|NOTIFY|ORCPT)=",
@@ -149,38 +129,19 @@ def _after(label: re.Pattern[bytes], argument: bytes, syntax: str) -> bytes:
 
 def _split(text: bytes, status: str, role: str) -> tuple[bytes, bytes]:
     """The address, and the parameters behind it."""
-    address, end = _bracketed(text) if text.startswith(b"<") else _bare(text)
-    if address is None:
+    found = split_path(text) if text.startswith(b"<") else _bare(text)
+    if found is None:
         raise CommandError(f"501 {status} Bad {role} address syntax")
+    address, end = found
     if not is_storable(address):
         raise CommandError("553 5.1.3 The address contains CR, LF or NUL, or is too long")
     return address, text[end:]
 
 
-def _bracketed(text: bytes) -> tuple[bytes | None, int]:
-    path = _GRAMMATICAL.match(text)
-    if path:
-        return path[1], path.end()
-    closing = _CLOSING.search(text)
-    if not closing or _is_doubtful(text, closing.end()):
-        return None, 0
-    return text[1 : closing.start()], closing.end()
-
-
-def _is_doubtful(text: bytes, end: int) -> bool:
-    """Whether a path that no grammar describes could be meant to end elsewhere than at `end`."""
-    quoted = _CLOSING_OUTSIDE_QUOTES.match(text)
-    return (
-        (quoted is not None and quoted.end() != end)
-        or text.find(b">") < text.rfind(b"<", 0, end)
-        or _LIKE_A_PARAMETER.search(text, 0, end) is not None
-    )
-
-
-def _bare(text: bytes) -> tuple[bytes | None, int]:
+def _bare(text: bytes) -> tuple[bytes, int] | None:
     address = _BARE.match(text)
     if not address or _A_PARAMETER.match(text):
-        return None, 0
+        return None
     return address[0], address.end()
 
 

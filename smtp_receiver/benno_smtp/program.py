@@ -62,7 +62,7 @@ def _check(path: str) -> int:
     except config.ConfigError as error:
         print(f"benno-smtp: {error}", file=sys.stderr)  # noqa: T201 - who checks looks here
         return os.EX_CONFIG
-    sys.stdout.write(converted.text)
+    sys.stdout.buffer.write(converted.text.encode())  # TOML is UTF-8, whatever the locale
     return os.EX_OK
 
 

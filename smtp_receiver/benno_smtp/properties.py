@@ -1,8 +1,9 @@
 """Configuration files of the older benno-smtp: Java properties, `key = value` without quotes.
 
 They are read as if each value stood in quotes, so that an upgrade needs no hand; the lines to write
-are shown. Only single lines are looked at: what is TOML already stays as it is, and what is neither is
-left for the TOML parser to complain about. Octets outside ASCII are UTF-8, as TOML wants it.
+are shown. Only single lines are looked at, above the first table: what is TOML already stays as it is,
+and what is neither is left for the TOML parser to complain about. Octets outside ASCII are UTF-8, as
+TOML wants it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from dataclasses import dataclass
 
 from benno_common import config
 
-_PROPERTY = re.compile(r"[ \t]*([A-Za-z_][A-Za-z0-9_-]*)[ \t]*[=:][ \t]*(.*?)[ \t\r]*\Z")
-_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
+# Key and value, with = or : or blanks between; the value does not go on in the next line.
+_PROPERTY = re.compile(
+    r"[ \t]*([A-Za-z_][A-Za-z0-9_-]*)(?:[ \t]*[=:][ \t]*|[ \t]+)((?:[^\\\n]|\\.)*?)[ \t\r]*\Z"
+)
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)")
 _LETTERS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
@@ -40,23 +44,32 @@ def convert(text: str, settings: type) -> Converted:
 
 def _lines(text: str, known: dict[str, typing.Any]) -> Iterator[tuple[str, str]]:
     """Each line, and what it becomes. Inside a value of several lines nothing is touched."""
-    pending = ""
+    pending, in_table = "", False
     for line in text.split("\n"):
+        is_first = not pending
         pending += line + "\n"
+        new = line
         if config.is_toml(pending):
-            yield line, line if not _is_bare_string(pending, known) else _quote(line)
+            in_table = in_table or pending.lstrip().startswith("[")
+            if not in_table and _is_bare_string(pending, known):
+                new = _quote(line)
             pending = ""
-            continue
-        found = _PROPERTY.match(line) if pending == line + "\n" else None
-        if found and found[1] in known and not found[2].startswith(("[", "{", '"', "'")):
-            kind = known[found[1]]
-            yield line, _quote(line, string=kind is config.Size or _wants_string(kind))
-            pending = ""
-        elif line.lstrip().startswith("!"):  # a comment there
-            yield line, "#" + line.lstrip()[1:]
-            pending = ""
-        else:
-            yield line, line
+        elif is_first and not in_table:
+            new = _convert(line, known)
+            if new != line:
+                pending = ""
+        yield line, new
+
+
+def _convert(line: str, known: dict[str, typing.Any]) -> str:
+    """A line that is no TOML, as TOML if it can be."""
+    if line.lstrip().startswith("!"):  # a comment there
+        return line.replace("!", "#", 1)
+    found = _PROPERTY.match(line)
+    if not found or found[1] not in known or found[2].startswith(("[", "{", '"', "'")):
+        return line
+    kind = known[found[1]]
+    return _quote(line, string=kind is config.Size or _wants_string(kind))
 
 
 def _is_bare_string(statement: str, known: dict[str, typing.Any]) -> bool:
@@ -77,10 +90,20 @@ def _quote(line: str, *, string: bool = True) -> str:
     assert found
     value = found[2]
     if string:
-        value = json.dumps(_ESCAPE.sub(_unescape, value), ensure_ascii=False)
+        try:
+            value = _unescaped(value)
+        except UnicodeDecodeError:  # half a character
+            return line
+        value = json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
     elif value.lower() in {"true", "false"}:
         value = value.lower()
     return f"{found[1]} = {value}"
+
+
+def _unescaped(value: str) -> str:
+    """Escapes are units of UTF-16, of which two may make a character."""
+    octets = _ESCAPE.sub(_unescape, value).encode("utf-16-le", "surrogatepass")
+    return octets.decode("utf-16-le")
 
 
 def _unescape(found: re.Match[str]) -> str:
