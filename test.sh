@@ -16,7 +16,7 @@ fi
 # What the tests use of the system: for the set-up itself, then for those marked `system`.
 packages="python3-venv"
 if [ -z "$quick" ]; then
-    packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs mount openssl procps"
+    packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs mount openssl procps shellcheck"
     # For Sendmail, which is only unpacked: Debian installs one mail server.
     packages="$packages m4 libwrap0"
 fi
