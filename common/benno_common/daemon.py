@@ -213,7 +213,7 @@ async def _tick(sessions: Sessions) -> None:
         now = time.monotonic()
         for session in list(sessions.connections):
             session.tick(now)
-        sessions.drop.recheck()  # so that a refusal, or none, is never judged by an old look at the disk
+        sessions.drop.recheck()  # no mail is judged by an old look at the disk
 
 
 def open_directory(role: str, opening: Callable[[], None]) -> None:
