@@ -16,15 +16,20 @@ def stuffed(message: bytes) -> bytes:
 
 
 class Client:
-    """One SMTP session on loopback. `replies` is the dialogue as seen so far.
+    """One SMTP session. `replies` is the dialogue as seen so far.
 
     greeting: what is sent first, nothing if it is empty.
     """
 
     def __init__(
-        self, port: int, timeout: float = 60.0, *, greeting: bytes = b"EHLO client.test"
+        self,
+        port: int,
+        timeout: float = 60.0,
+        *,
+        greeting: bytes = b"EHLO client.test",
+        host: str = "127.0.0.1",
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self.socket = socket.create_connection((host, port), timeout)
         self.stream = self.socket.makefile("rb")
         self.replies: list[str] = []
         self.read()
@@ -37,8 +42,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stream.close()
-        self.socket.close()
+        self.close()
 
     def command(self, line: bytes) -> str:
         """Send one line; the last line of the reply."""
@@ -77,11 +81,14 @@ class Client:
         except ConnectionError:
             return True
 
+    def close(self) -> None:
+        self.stream.close()  # while it is open, so is the connection
+        self.socket.close()
+
     def reset(self) -> None:
         """Close with RST, as a host does that has lost its memory."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.stream.close()
-        self.socket.close()
+        self.close()
 
     def read(self) -> str:
         """The last line of the next reply."""

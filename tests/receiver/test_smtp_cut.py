@@ -46,7 +46,7 @@ def complete(prefix: bytes) -> int:
 
 
 def close(client: Client) -> None:
-    client.socket.close()
+    client.close()
 
 
 def reset(client: Client) -> None:

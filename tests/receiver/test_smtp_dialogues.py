@@ -36,7 +36,7 @@ class Dialogue(NamedTuple):
 
 
 def octets(text: str) -> bytes:
-    return codecs.escape_decode(text.encode())[0]  # type: ignore[attr-defined, no-any-return]
+    return codecs.escape_decode(text.encode())[0]
 
 
 def parse(text: str) -> Dialogue:
