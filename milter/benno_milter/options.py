@@ -45,6 +45,23 @@ class Settings:
     log_target: logtarget.Target
 
 
+@dataclass(frozen=True)
+class PostfixCheck:
+    """--check-postfix. address: with -p, else None. directory: with --postfix-config, else None."""
+
+    address: UnixAddress | InetAddress | None
+    directory: str | None
+
+
+def parse_postfix_check(arguments: Sequence[str]) -> PostfixCheck | None:
+    """None without --check-postfix; it makes -p and -o optional. Raises as parse()."""
+    split = _split(arguments)
+    if "--check-postfix" not in split:
+        return None
+    given = _parser(required=False).parse_args(split)
+    return PostfixCheck(parse_address(given.socket) if given.socket else None, given.postfix_config)
+
+
 def parse(arguments: Sequence[str]) -> Settings:
     """Raises SystemExit for --help, --version and wrong usage, Exit for values that cannot be used."""
     given = _parser().parse_args(list(_split(arguments)))
@@ -68,11 +85,11 @@ class _Parser(argparse.ArgumentParser):
         self.exit(os.EX_USAGE, f"{self.prog}: {message}; see --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, required: bool = True) -> argparse.ArgumentParser:
     parser = _Parser("benno-milter", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
     add = parser.add_argument
-    add("-p", "--socket", required=True, metavar="ADDRESS", help="unix:PATH, inet:PORT[@HOST], inet6:…")
-    add("-o", "--output", required=True, metavar="DIR", help="spool, or the archiver's inbox")
+    add("-p", "--socket", required=required, metavar="ADDRESS", help="unix:PATH, inet:PORT[@HOST], …")
+    add("-o", "--output", required=required, metavar="DIR", help="spool, or the archiver's inbox")
     add("-l", "--pidfile", metavar="FILE", help="write the process id there")
     add("-g", "--gateway", type=_gateway, metavar="NAME", help="write X-BENNO-GW: NAME into each file")
     add("-m", "--socket-mode", type=_mode, default=0o660, metavar="MODE", help="of a Unix socket (660)")
@@ -87,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--min-free", type=_size, default="100M", metavar="SIZE", help="space to keep free (100M)")
     add("--check", action="store_true", help="do all checks of the start, then exit")
+    add("--check-postfix", action="store_true", help="say what in Postfix would lose or double mail")
+    add("--postfix-config", metavar="DIR", help="of --check-postfix: the directory of main.cf")
     add("--log", choices=logtarget.TARGETS, default="auto", help="where to log to")
     add("--version", action="version", version=f"benno-milter {VERSION}")
     return parser

@@ -9,7 +9,7 @@ import sys
 from benno_common import daemon, listener, log, service
 from benno_common.durable import Directory
 from benno_common.maildrop import MailDrop
-from benno_milter import options
+from benno_milter import options, postfixcheck
 from benno_milter.connection import Connection
 from benno_milter.shared import Shared
 
@@ -17,6 +17,8 @@ from benno_milter.shared import Shared
 def main() -> int:
     """The command. Returns the exit code."""
     try:
+        if given := options.parse_postfix_check(sys.argv[1:]):
+            return postfixcheck.check(given.address, given.directory)
         settings = options.parse(sys.argv[1:])
     except service.Exit as error:
         print(f"benno-milter: {error.reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
