@@ -1,0 +1,75 @@
+"""Settings that cannot be used, and the whole complaint; what is shown of those that can."""
+
+from __future__ import annotations
+
+import pytest
+
+from benno_common import config
+from benno_common.config import ConfigError
+from benno_smtp.properties import convert
+from benno_smtp.settings import Settings
+
+INBOX = 'import_directory = "/srv/benno/inbox"\n'
+
+
+def parse(text: str) -> Settings:
+    return config.parse(convert(text, Settings).text, "benno-smtp.conf", Settings)
+
+
+# What cannot be used, and the whole complaint.
+WRONG = {
+    "port = 2500\n": ': import_directory is missing; write: import_directory = "text"',
+    'import_directory = ""\n': ':1: import_directory: write: import_directory = "/srv/benno/inbox"',
+    INBOX + "port = 70000\n": ":2: port: a port is 65535 at the most; write: port = 2500",
+    INBOX + "port = 25a\n": ":2: port: ",
+    INBOX + "port = /a b\n": ":2: port: ",
+    INBOX + 'port = "25"\n': ":2: port: a string is not a whole number; write: port = 2500",
+    INBOX + "envelope_header = yes\n": ":2: envelope_header: ",
+    INBOX + "envelope_header = 1\n": ":2: envelope_header: a whole number is not true or false",
+    INBOX + "listen = 127.0.0.1\n": ":2: listen: ",
+    INBOX + 'listen = "127.0.0.1"\n': ":2: listen: a string is not an array of strings",
+    INBOX + "\n\nimport_dir = /a\n": ":4: import_dir: ",
+    INBOX + 'import_dir = "/a"\n': ":2: import_dir: unknown key; did you mean import_directory?",
+    INBOX + 'max_message_size = "many"\n': ":2: max_message_size: a string is not a size; write: ",
+    INBOX + "max_message_size = -1\n": ":2: max_message_size: a whole number is not a size; write: ",
+    INBOX + "min_free = 1.5\n": ":2: min_free: a fraction is not a size; write: ",
+    INBOX + 'hostname = "a b"\n': ":2: hostname: write a host name: ",
+    INBOX + 'gateway = "a b"\n': ":2: gateway: a name is printable ASCII without blanks",
+    INBOX + '[gateways]\n"::1" = "a\\r\\nX: y"\n': ":2: gateways: a name is printable ASCII",
+    INBOX + '[gateways]\n"10.0.0.1/8" = "a"\n': ":2: gateways: '10.0.0.1/8' is no network like",
+    INBOX + 'trusted_gateways = ["host"]\n': ":2: trusted_gateways: 'host' is no network like",
+    INBOX + "port = 1\nport = 2\n": ":3: port: the key stands here a second time",
+    INBOX
+    + "auth_user = archive\n": ":2: auth_user: this version has no SMTP AUTH yet; remove the line, ",
+    INBOX + "auth_pass = s3cret\n": ":2: auth_pass: this version has no SMTP AUTH yet; ",
+    INBOX + "tls_enabled = true\n": ":2: tls_enabled: this version has no TLS yet; ",
+    INBOX + "tls_required = TRUE\n": ":2: tls_required: this version has no TLS yet; ",
+}
+
+
+@pytest.mark.parametrize(("text", "complaint"), WRONG.items(), ids=range(len(WRONG)))
+def test_complaint(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    message = str(caught.value)
+    assert message.startswith(f"benno-smtp.conf{complaint}"), message
+    assert "s3cret" not in message
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["auth_user =\n", "tls_enabled = false\n", "key_file = /etc/k\nkeystore_pass = x\nkey_pass = y\n"],
+)
+def test_what_asks_for_nothing_is_no_reason_to_complain(lines: str) -> None:
+    assert parse(INBOX + lines).import_directory == "/srv/benno/inbox"
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = parse(INBOX + "keystore_pass = s3cret\nkey_pass = s3cret\nkey_file = /etc/key\n")
+    assert settings.key_pass == "s3cret"
+    assert "s3cret" not in str(settings.shown())
+
+
+def test_hostname() -> None:
+    assert Settings("/a", hostname="archive.example").effective_hostname() == "archive.example"
+    assert Settings("/a").effective_hostname()
