@@ -13,13 +13,12 @@ import gc
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benno_common import VERSION, listener, log, logtarget, service
+from benno_common import VERSION, listener, log, service
 from benno_common.durable import DirectoryUnusable
 from benno_common.envelope import Envelope
 from benno_common.maildrop import MailDrop
@@ -96,26 +95,6 @@ class Service:
     sessions: Callable[[MailDrop], Sessions]
     protocol: Callable[[Any], asyncio.BaseProtocol]
     shown: dict[str, object]
-
-
-def command(program: str, target: logtarget.Target, act: Callable[[], None]) -> int:
-    """Run a program that logs, and tell its exit code. Errors go to the log, and to who started it."""
-    try:
-        found = logtarget.setup(program, target)
-    except OSError as error:
-        print(f"{program}: --log: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
-        return os.EX_CONFIG
-    try:
-        act()
-    except service.Exit as error:
-        log.fatal(error.reason)
-        if found == "syslog":  # whoever started it looks here
-            print(f"{program}: {error.reason}", file=sys.stderr)  # noqa: T201
-        return error.code
-    except Exception as error:  # noqa: BLE001 - the log is where an administrator looks
-        log.unexpected(None, error)
-        return os.EX_SOFTWARE
-    return os.EX_OK
 
 
 async def run(settings: Service) -> None:

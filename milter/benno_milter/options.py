@@ -6,12 +6,11 @@ import argparse
 import os
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from benno_common import VERSION, logtarget
+from benno_common.commandline import Parser
 from benno_common.listener import InetAddress, UnixAddress, parse_address
 from benno_common.networks import DEFAULT, Networks
 from benno_common.quantity import parse_size
@@ -79,14 +78,8 @@ def parse(arguments: Sequence[str]) -> Settings:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(os.EX_USAGE, f"{self.prog}: {message}; see --help\n")
-
-
 def _parser(*, required: bool = True) -> argparse.ArgumentParser:
-    parser = _Parser("benno-milter", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
+    parser = Parser("benno-milter", description=_DESCRIPTION, epilog=_EPILOG)
     add = parser.add_argument
     add("-p", "--socket", required=required, metavar="ADDRESS", help="unix:PATH, inet:PORT[@HOST], …")
     add("-o", "--output", required=required, metavar="DIR", help="spool, or the archiver's inbox")

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import sys
 
-from benno_common import daemon, listener, log, service
+from benno_common import commandline, daemon, listener, log, service
 from benno_common.durable import Directory
 from benno_common.maildrop import MailDrop
 from benno_milter import options, postfixcheck
@@ -24,7 +24,7 @@ def main() -> int:
         print(f"benno-milter: {error.reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return error.code
     act = _check if settings.check else _run
-    return daemon.command("benno-milter", settings.log_target, functools.partial(act, settings))
+    return commandline.run("benno-milter", settings.log_target, functools.partial(act, settings))
 
 
 def _check(settings: options.Settings) -> None:

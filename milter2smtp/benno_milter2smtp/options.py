@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from benno_common import VERSION, logtarget
+from benno_common.commandline import Parser
 from benno_milter2smtp.route import Host, parse_host
 
 _DESCRIPTION = """\
@@ -52,14 +50,8 @@ def parse(arguments: Sequence[str]) -> Settings:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(os.EX_USAGE, f"{self.prog}: {message}; see --help\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("benno-milter2smtp", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
+    parser = Parser("benno-milter2smtp", description=_DESCRIPTION, epilog=_EPILOG)
     add = parser.add_argument
     add("--spool", required=True, metavar="DIR", help="where the mail files lie")
     add("--connections", type=_connections, default=4, metavar="N", help="at most so many at once (4)")

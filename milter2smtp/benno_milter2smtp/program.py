@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benno_common import VERSION, log, logtarget, service
+from benno_common import VERSION, commandline, log, service
 from benno_common.durable import Directory, DirectoryUnusable
 from benno_common.identity import directory_identity
 from benno_common.spool import Spool
@@ -30,26 +30,18 @@ def main() -> int:
     """The command. Returns the exit code."""
     try:
         settings = options.parse(sys.argv[1:])
-        target = logtarget.setup("benno-milter2smtp", settings.log_target, quiet=settings.quiet)
     except service.Exit as error:
         print(f"benno-milter2smtp: {error.reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return error.code
-    except OSError as error:
-        print(f"benno-milter2smtp: --log: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
-        return os.EX_CONFIG
-    try:
-        with _opened("spool", settings.spool, changing=not settings.dry_run) as spool:
-            if settings.dry_run:
-                return listing.write(Spool(spool), sys.stdout)
-            return _run_alone(settings, spool)
-    except service.Exit as error:
-        log.fatal(error.reason)
-        if target == "syslog":  # whoever started it looks here
-            print(f"benno-milter2smtp: {error.reason}", file=sys.stderr)  # noqa: T201
-        return error.code
-    except Exception as error:  # noqa: BLE001 - the log is where an administrator looks
-        log.unexpected(None, error)
-        return os.EX_SOFTWARE
+    act = functools.partial(_empty, settings)
+    return commandline.run("benno-milter2smtp", settings.log_target, act, quiet=settings.quiet)
+
+
+def _empty(settings: options.Settings) -> int:
+    with _opened("spool", settings.spool, changing=not settings.dry_run) as spool:
+        if settings.dry_run:
+            return listing.write(Spool(spool), sys.stdout)
+        return _run_alone(settings, spool)
 
 
 def _run_alone(settings: options.Settings, directory: Directory) -> int:

@@ -10,9 +10,8 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from benno_common import VERSION, config, daemon, log, logtarget, service
+from benno_common import VERSION, commandline, config, daemon, log, logtarget, service
 from benno_common.identity import directory_identity
 from benno_common.listener import InetAddress
 from benno_common.maildrop import MailDrop
@@ -33,17 +32,11 @@ def main() -> int:
     given = _parser().parse_args()
     if given.check_config:
         return _check(given.config)
-    return daemon.command("benno-smtp", given.log, functools.partial(_start, given))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(os.EX_USAGE, f"{self.prog}: {message}; see --help\n")
+    return commandline.run("benno-smtp", given.log, functools.partial(_start, given))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("benno-smtp", description=_DESCRIPTION, allow_abbrev=False)
+    parser = commandline.Parser("benno-smtp", description=_DESCRIPTION)
     add = parser.add_argument
     add("-c", "--config", metavar="FILE", default=CONFIG, help=f"configuration file ({CONFIG})")
     add("-p", "--port", type=int, metavar="PORT", help="listen there, instead of `port`")
