@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 suite=$1
 shift
-[ $# -gt 0 ] || set -- tests/common tests/durable tests/forwarder tests/mailfile tests/milter tests/receiver
+set -- tests/common tests/durable tests/forwarder tests/mailfile tests/milter tests/receiver "$@"
 tree=${BENNO_TREES:-$PWD/.venv/libraries}/$suite
 
 if ! [ -f "$tree/ready" ]; then
@@ -25,6 +25,7 @@ if ! [ -f "$tree/ready" ]; then
         --target "$tree/opt/python" purepythonmilter==0.0.1 pytest pluggy iniconfig packaging pygments \
         pytest-xdist execnet hypothesis sortedcontainers
     mkdir -p "$tree/project"
+    echo "127.0.0.1 localhost" >"$tree/etc/hosts"
     cat >"$tree/opt/run.py" <<'END'
 import importlib.metadata, platform, sys
 import aiosmtpd, aiosmtplib, attr, pytest
@@ -49,6 +50,7 @@ mount -t tmpfs tmpfs "$tree/tmp"
 mount -t proc proc "$tree/proc"
 mount --rbind /dev "$tree/dev"
 exec chroot "$tree" env -i -C /project HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/python:common:milter:milter2smtp:smtp_receiver \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/opt/python:/project/common:/project/milter:/project/milter2smtp:/project/smtp_receiver \
     python3 /opt/run.py "$@"
 ' sh "$tree" "$@"

@@ -67,12 +67,12 @@ class Faulty(Receiver):
 
         place: module (with - for dots), classes, function.
         """
+        self.reached.unlink(missing_ok=True)
         self.trigger.write_text(f"{place}|{error}")
         try:
             yield
         finally:
             self.trigger.unlink()
-            self.reached.unlink(missing_ok=True)
 
     def begin_anew(self) -> None:
         """With an empty inbox, and a log that nothing was written to."""

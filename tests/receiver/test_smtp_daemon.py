@@ -66,6 +66,7 @@ def test_drain(receiver: Receiver) -> None:
             assert client.hung_up()
     assert receiver.process.wait(30) == 0
     assert receiver.mails() == [MAIL] * 3
+    assert "closed after" not in receiver.log, "somebody was waited for in vain"
     assert re.search(r"statistics: mails=3 bytes=\d+ refused=0 .*\n.* stopped\n", receiver.log)
     assert "ERROR" not in receiver.log
 

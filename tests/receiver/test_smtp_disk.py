@@ -172,3 +172,18 @@ def test_client_leaves_during_the_commit(
     assert receiver.mails() == [(b"a@b", (b"c@d",), message)]
     wait_for(lambda: descriptors(receiver.pid) == before, "the descriptors of before")
     assert "unexpected" not in receiver.said
+
+
+def test_two_mails_and_then_silence(receiver: Faulty) -> None:
+    """Both were sent before the client closed its side; whether it heard of either, nobody knows."""
+    with Client(receiver.port) as client, Client(receiver.port) as other:
+        commands = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT %d LAST\r\n" % len(SMALL)
+        with receiver.broken("os.fdatasync", ""):
+            client.socket.sendall((commands + SMALL) * 2)
+            wait_for(receiver.reached.exists, "the commit")
+            half_close(client)
+            assert other.command(b"NOOP").startswith("250")
+        assert [client.read()[:3] for _ in range(6)] == ["250"] * 6
+        assert client.hung_up()
+    assert receiver.mails() == [GOOD] * 2
+    wait_for(lambda: receiver.said.count("answered=no") == 2, "both in the log")

@@ -89,7 +89,7 @@ LINES = b"..\r\n" * 16_384  # all of them in the header section, and looked at
 
 WAYS = {
     "DATA": (b"DATA\r\n", BLOCK, BLOCKS, b".\r\n"),
-    "DATA of dots": (b"DATA\r\n", LINES, BLOCKS // 8, b".\r\n"),
+    "DATA of dots": (b"DATA\r\n", LINES, BLOCKS // 32, b".\r\n"),
     "one line": (b"DATA\r\n", b"x" * 65_536, BLOCKS // 8, b"\r\n.\r\n"),
     "one chunk": (b"BDAT %d LAST\r\n" % SIZE, BLOCK, BLOCKS, b""),
 }

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benno_common import config
@@ -105,8 +105,8 @@ def test_untouched(text: str) -> None:
 
 def test_both_in_one_file() -> None:
     old = "import_directory = /a\nport: 1\nmax_message_size = 2M\n"
-    settings = parse(f'listen = [\n "::1",\n]\n{old}[gateways]\n"::1" = "x"\n')
-    assert settings == Settings(
+    read = parse(f'listen = [\n "::1",\n]\n{old}[gateways]\n"::1" = "x"\n')
+    assert read == Settings(
         "/a", port=1, listen=("::1",), max_message_size=config.Size(2 << 20), gateways={"::1": "x"}
     )
 
@@ -114,6 +114,7 @@ def test_both_in_one_file() -> None:
 VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\x85\u2028\u2029"))
 
 
+@settings(deadline=None)
 @given(
     value=VALUES.map(str.strip).filter(bool), separator=st.sampled_from([" = ", "=", ":", " ", "\t: "])
 )
@@ -126,6 +127,7 @@ def test_any_value(value: str, separator: str) -> None:
     assert convert(once, Settings).text == once
 
 
+@settings(deadline=None)
 @given(text=st.text(st.sampled_from("port=: \n\"'[]#!\\u12a"), max_size=40))
 def test_what_was_converted_once_is_not_again(text: str) -> None:
     once = convert(text, Settings).text
@@ -135,6 +137,7 @@ def test_what_was_converted_once_is_not_again(text: str) -> None:
         assert once == text
 
 
+@settings(deadline=None)
 @given(
     values=st.fixed_dictionaries(
         {"import_directory": st.text("ab/ \\\"'#=é", min_size=1)},
