@@ -26,6 +26,8 @@ if ! [ -f "$tree/ready" ]; then
         pytest-xdist execnet hypothesis sortedcontainers
     mkdir -p "$tree/project"
     echo "127.0.0.1 localhost" >"$tree/etc/hosts"
+    printf '%s\n' /opt/python /project/common /project/milter /project/milter2smtp /project/smtp_receiver \
+        >"$tree/usr/local/lib/python$version/dist-packages/project.pth"
     cat >"$tree/opt/run.py" <<'END'
 import importlib.metadata, platform, sys
 import aiosmtpd, aiosmtplib, attr, pytest
@@ -50,7 +52,5 @@ mount -t tmpfs tmpfs "$tree/tmp"
 mount -t proc proc "$tree/proc"
 mount --rbind /dev "$tree/dev"
 exec chroot "$tree" env -i -C /project HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONPATH=/opt/python:/project/common:/project/milter:/project/milter2smtp:/project/smtp_receiver \
-    python3 /opt/run.py "$@"
+    PYTHONDONTWRITEBYTECODE=1 python3 /opt/run.py "$@"
 ' sh "$tree" "$@"
