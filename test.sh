@@ -3,6 +3,7 @@
 #
 #   ./test.sh              everything; as root on Debian it installs the system packages it needs
 #   ./test.sh quick        no real MTA, no root: under 30 seconds
+#   ./test.sh machines     whole Debian machines, booted, with the packages; as root on Debian, 15 minutes
 #   ./test.sh [quick] ...  further arguments go to pytest: ./test.sh -k postfix
 set -eu
 cd "$(dirname "$0")"
@@ -12,10 +13,17 @@ if [ "${1-}" = quick ]; then
     quick=1
     shift
 fi
+machines=
+if [ "${1-}" = machines ]; then
+    machines=1
+    shift
+fi
 
 # What the tests use of the system: for the set-up itself, then for those marked `system`.
 packages="python3-venv"
-if [ -z "$quick" ]; then
+if [ -n "$machines" ]; then
+    packages="$packages mmdebstrap systemd-container iproute2 e2fsprogs mount util-linux"
+elif [ -z "$quick" ]; then
     packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs mount openssl procps shellcheck"
     # For Sendmail, which is only unpacked: Debian installs one mail server.
     packages="$packages m4 libwrap0"
@@ -47,6 +55,10 @@ if ! [ -f .venv/ready ] || [ pyproject.toml -nt .venv/ready ]; then
     "$python" -m venv .venv
     .venv/bin/pip install -q --use-pep517 -e '.[test]'
     touch .venv/ready
+fi
+
+if [ -n "$machines" ]; then
+    PYTHONPATH=tests exec .venv/bin/python -m machines.run "$@"
 fi
 
 if [ -z "$quick" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! [ -d .venv/sendmail ]; then

@@ -71,6 +71,8 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
             assert client.send(b"a@b", [b"c@d"], LARGE).startswith("250")
         receiver.files()[0].unlink()
         yield receiver
+        if receiver.process.poll() is None:
+            receiver.process.send_signal(signal.SIGCONT)  # where a test failed that stopped it
 
 
 @pytest.mark.parametrize(("find", "fault"), cases(*COMMANDS, *SMALL_IS_STORED, *LARGE_IS_STORED))
