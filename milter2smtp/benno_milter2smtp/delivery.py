@@ -72,6 +72,8 @@ class Delivery:
         except BaseException:  # in the middle of a message nothing can be said but this
             self.abort()
             raise
+        if isinstance(outcome, Delivered) and not self.ending:
+            outcome = Temporary(f"out of step: {outcome.reply}", broken=True)
         if isinstance(outcome, Delivered):
             self.delivered += 1
         elif isinstance(outcome, Temporary) and outcome.broken:
@@ -129,8 +131,10 @@ class Delivery:
         piece = commands
         while following := await asyncio.to_thread(_read, octets):
             if not await self._wire.write(piece, self._timeout):
+                self._wire.expect_no_success()
                 return
             piece = following
+        self._wire.expect_no_success()
         self.ending = self.ending or final
         await self._wire.write(piece, self._timeout)
 

@@ -1,7 +1,8 @@
 """What becomes of each mail: the one place that acts on outcomes, and that sees when a run must end.
 
     delivered        taken out, in batches
-    temporary        kept for the next run; ten in a row end this one
+    temporary        kept for the next run; ten in a row end this one, where it is the host that cannot,
+                     and a thousand where it may be these mails: ten of them must not block all others
     permanent        held as .err; ten in a row end this run
     session trouble  everything kept, the run ends
     connection lost  the mail is kept, the next goes over a new one; three in a row: the next host
@@ -26,6 +27,7 @@ from benno_milter2smtp.removal import Removal
 from benno_milter2smtp.route import Host, Route
 
 IN_A_ROW = 10
+PATIENCE = 1000  # with mails that are put off one by one, in a row
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Disposal:
         self._backlog = backlog
         self._route = route
         self._removal = removal
-        self._deferred = 0  # in a row
+        self._deferred = 0  # in a row, weighed
         self._held = 0  # in a row
         self._again: list[str] = []  # lost in a row, and stored by nobody
 
@@ -73,13 +75,12 @@ class Disposal:
         )
         await self._removal.add(parcel.name)
 
-    def deferred(self, name: str, host: Host, reason: str) -> None:
+    def deferred(self, name: str, host: Host, reason: str, *, general: bool) -> None:
+        """A mail was put off. general: others will be too, so that ten of them are enough."""
         self.keep(name, str(host), reason)
-        self._deferred += 1
-        if self._deferred == IN_A_ROW and not self.stopped:
-            log.host_failed(
-                str(host), f"{IN_A_ROW} mails in a row were put off, the last one: {reason}"
-            )
+        self._deferred += PATIENCE // IN_A_ROW if general else 1
+        if self._deferred >= PATIENCE and not self.stopped:
+            log.host_failed(str(host), f"too many mails in a row were put off, the last one: {reason}")
             self.stopped = True
 
     async def refused(self, name: str, host: Host, reason: str) -> None:

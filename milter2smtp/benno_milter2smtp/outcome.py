@@ -41,10 +41,15 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Temporary:
-    """The mail stays for the next run. broken: this connection is worth nothing any more."""
+    """The mail stays for the next run.
+
+    broken: this connection is worth nothing any more. general: it is the host that cannot, and it will
+    put off other mails too.
+    """
 
     reason: str
     broken: bool = False
+    general: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ _SESSION_CODES = {
     535: "it does not accept user name and password",
     538: "it demands TLS for authentication",
 }
+_GENERAL = ("4.3.", "4.4.", "4.7.")  # mail system, network, policy (RFC 3463 3)
 _POLICY = "allow this client there, or correct user and password"
 
 
@@ -88,7 +94,8 @@ def judge(phase: Phase, reply: Reply, *, sized: bool = False) -> Outcome | None:
         return Delivered(reply) if phase is Phase.END else None
     said = f"{reply} (to {phase.value})"
     if 400 <= reply.code < 500:
-        return Temporary(said, broken=reply.code == CLOSING)
+        general = phase is Phase.MAIL or reply.status.startswith(_GENERAL)
+        return Temporary(said, broken=reply.code == CLOSING, general=general)
     if reply.code < 400:
         return Temporary(f"out of step: {said}", broken=True)
     if is_about_the_session(reply):

@@ -78,8 +78,8 @@ async def _run(
     stop = service.stop_signal()
     begin = time.monotonic()
 
-    def failed(error: OSError) -> None:
-        reason = f"spool: mail that was sent stays there and will be sent again: {error.strerror}"
+    def failed(error: Exception) -> None:
+        reason = f"spool: mail that was sent stays there and will be sent again: {_reason(error)}"
         run.fail(service.Exit(os.EX_TEMPFAIL, reason))
 
     run = QueueRun(
@@ -103,6 +103,10 @@ async def _run(
     if tally.kept or stop.is_set():
         return os.EX_TEMPFAIL
     return os.EX_DATAERR if tally.held else os.EX_OK
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or repr(error)
 
 
 async def _stop(run: QueueRun, stop: asyncio.Event) -> None:

@@ -58,6 +58,7 @@ class QueueRun:
         ended, _ = await asyncio.wait(self._senders)
         await self._removal.finish()
         if self.disposal.stopped:
+            self.tally.kept = max(1, self.tally.kept)
             with contextlib.suppress(OSError):  # of the disk that ended the run, perhaps
                 self.tally.kept = await asyncio.to_thread(self.spool.count)
         if self._failure:
@@ -138,9 +139,13 @@ class _Sender:
         self._talking = True
         try:
             self._delivery = await self._run.route.connect()
-        except BaseException:
+        except (NoHost, Crowded, Exit, asyncio.CancelledError):
             self._run.backlog.put_back([name])
             raise
+        except Exception as error:  # whatever it is, the next mail would meet it too
+            self._run.backlog.put_back([name])
+            log.unexpected(name, error)
+            raise NoHost from error
         finally:
             self._talking = False
 
@@ -163,7 +168,7 @@ class _Sender:
         elif isinstance(outcome, SessionTrouble):
             run.disposal.troubled(name, host, outcome.reason)
         elif not outcome.broken:
-            run.disposal.deferred(name, host, outcome.reason)
+            run.disposal.deferred(name, host, outcome.reason, general=outcome.general)
         elif reused and not delivery.ending:
             run.backlog.put_back([name])
         else:

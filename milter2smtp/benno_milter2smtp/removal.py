@@ -16,7 +16,7 @@ class Removal:
     """take_out: removes or moves files for good, blocking; called in a thread, one call at a time."""
 
     def __init__(
-        self, take_out: Callable[[list[str]], None], failed: Callable[[OSError], None]
+        self, take_out: Callable[[list[str]], None], failed: Callable[[Exception], None]
     ) -> None:
         self._take_out = take_out
         self._failed = failed
@@ -48,7 +48,7 @@ class Removal:
                 batch, self._waiting = self._waiting, []
                 self._room.set()
                 await asyncio.to_thread(self._take_out, batch)
-        except OSError as error:  # not tried again: after a failed sync a good one says nothing
+        except Exception as error:  # noqa: BLE001 - not tried again: a good sync after a bad one says nothing
             self._dead = True
             self._failed(error)
         finally:

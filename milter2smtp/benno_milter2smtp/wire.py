@@ -46,6 +46,13 @@ class Wire(asyncio.Protocol):
             self.abort()
             raise ConnectionLost(f"unasked, the server said {said}")
 
+    def expect_no_success(self) -> None:
+        """Raises ConnectionLost where a good reply came before what it answers had ended."""
+        if self._replies and self._replies[0].code < 400:
+            said = self._replies.popleft()
+            self.abort()
+            raise ConnectionLost(f"before the end of the message, the server said {said}")
+
     async def write(self, octets: bytes, timeout: float) -> bool:
         """Write, and wait until there is room for more; seconds. Whether there is still a connection.
 

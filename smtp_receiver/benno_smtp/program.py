@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 
 from benno_common import VERSION, commandline, config, daemon, log, logtarget, service
-from benno_common.identity import directory_identity
 from benno_common.listener import InetAddress
 from benno_common.maildrop import MailDrop
 from benno_smtp.properties import convert
@@ -91,7 +90,6 @@ def _service(settings: Settings) -> daemon.Service:
             hostname=settings.effective_hostname(),
             gateways=settings.make_gateways(),
             max_message_size=settings.max_message_size,
-            identity=directory_identity(drop.directory.place.fd),
         )
 
     return daemon.Service(

@@ -68,7 +68,12 @@ class Session(Connection):
         reception = self._reception
         if argument:
             await self.push("501 5.5.4 Syntax: DATA")
-        elif reception is None or not reception.has_recipients or reception.has_begun:
+        elif (
+            reception is None
+            or not reception.has_recipients
+            or reception.has_begun
+            or self._chunks_refused
+        ):
             await self.push("503 5.5.1 MAIL and RCPT come first, and DATA does not mix with BDAT")
         elif reception.binary:
             await self.push("503 5.5.1 BODY=BINARYMIME needs BDAT")
@@ -79,7 +84,7 @@ class Session(Connection):
             await self._finish(reception)
 
     async def smtp_BDAT(self, _: str | None) -> None:
-        reception = self._reception
+        reception, under_way = self._reception, self._reception is not None
         if reception is None or not reception.has_recipients or self._chunks_refused:
             reception = None
         with self.content_follows():
@@ -87,6 +92,7 @@ class Session(Connection):
             take = reception.take if reception is not None else None
             reply = await self.receive(ChunkDecoder(command.size), take)
         if reception is None:
+            self._chunks_refused = under_way
             await self.push("503 5.5.1 MAIL and RCPT come first; after a refused chunk RSET")
         elif command.last:
             await self._finish(reception)
@@ -127,8 +133,8 @@ class Session(Connection):
         """What EHLO offers."""
         offered = ["PIPELINING", "8BITMIME", "SMTPUTF8", f"SIZE {self.shared.max_message_size}"]
         offered += ["CHUNKING", "BINARYMIME", "DSN", "ENHANCEDSTATUSCODES"]
-        if self.shared.identity:
-            offered.append(f"{identity.KEYWORD} {self.shared.identity}")
+        if ours := self.shared.identity():
+            offered.append(f"{identity.KEYWORD} {ours}")
         if self.shared.gateways.trusts(self.client):
             offered.append("XBENNO")
         return [*offered, "HELP"]
@@ -154,7 +160,7 @@ class Session(Connection):
 
     def _add(self, argument: bytes) -> str:
         """RCPT."""
-        if self._reception is None or self._reception.has_begun:
+        if self._reception is None or self._reception.has_begun or self._chunks_refused:
             return "503 5.5.1 MAIL comes first, and content last"
         return "250 2.1.5 OK" if self._reception.add(parse_rcpt(argument).recipient) else TOO_MANY
 

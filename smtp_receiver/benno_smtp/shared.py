@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from benno_common import log
 from benno_common.daemon import Sessions
+from benno_common.identity import directory_identity
 from benno_common.networks import Networks
 from benno_smtp.policy import Gateways
 
 
 @dataclass
 class Shared(Sessions):
-    """max_message_size: octets, 0 for no limit. identity: of the import directory, for EHLO."""
+    """max_message_size: octets, 0 for no limit."""
 
     hostname: str = "localhost"
     gateways: Gateways = field(default_factory=lambda: Gateways(None, Networks([])))
     max_message_size: int = 0
-    identity: str = ""
+
+    def identity(self) -> str:
+        """That of the import directory as it is open now, for EHLO; empty where it is not."""
+        with contextlib.suppress(OSError):
+            return directory_identity(self.drop.directory.place.fd)
+        return ""
 
     def refused(
         self,

@@ -173,8 +173,17 @@ def test_ten_put_off_in_a_row_stop_the_run(spool: Path, connections: str) -> Non
     with serving(script={"MAIL": ["452 4.3.1 disk full"]}) as server:
         run = forward(spool, server.port, options=("--connections", connections))
     assert (run.code, names(spool), run.summary) == (75, stored, "sent=0 kept=30 held=0")
-    assert "10 mails in a row were put off, the last one: 452 4.3.1 disk full" in run.log
+    assert "too many mails in a row were put off, the last one: 452 4.3.1 disk full" in run.log
     assert server.count("MAIL") <= 13
+
+
+def test_ten_mails_that_are_put_off_do_not_block_the_others(spool: Path) -> None:
+    """It is about their recipients, not about the host."""
+    stored = [put(spool) for _ in range(12)]
+    put(spool)
+    with serving(script={"RCPT": ["450 4.1.8 unknown"] * 2 * 12 + ["250 ok"]}) as server:
+        run = forward(spool, server.port, options=ONE)
+    assert (run.code, names(spool), run.summary) == (75, stored, "sent=1 kept=12 held=0")
 
 
 def test_a_delivery_in_between_begins_a_new_row(spool: Path) -> None:
