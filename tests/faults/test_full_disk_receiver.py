@@ -112,8 +112,9 @@ def test_it_fills_up_while_an_archiver_is_at_work(tmp_path: Path) -> None:
                     wait_for_a_refusal(forwarder)
                     archive(journey, receiver)
                 codes.append(forwarder.end())
+                assert codes[-1] in {os.EX_OK, os.EX_TEMPFAIL}, forwarder.log
+            archive(journey, receiver)
             wait_for_room(receiver)
-        assert set(codes) <= {os.EX_OK, os.EX_TEMPFAIL}
         assert codes[-1] == os.EX_OK
         assert journey.story.faults([]) == [], f"seed {journey.seed}"
         print(codes)

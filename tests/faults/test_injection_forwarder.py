@@ -119,7 +119,7 @@ def test_a_call_that_fails(
     assert set(journey.finish(receiver)) <= {1, 2}
 
 
-@pytest.mark.parametrize("number", [1, 3, 7])
+@pytest.mark.parametrize("number", [1, 4, 7, 8])
 def test_a_file_that_ends_early_is_held_and_not_sent(
     journey: Passage, receiver: Receiver, number: int
 ) -> None:

@@ -257,7 +257,7 @@ def test_where_nothing_can_be_taken_out_the_run_stops(
 def test_what_is_delivered_while_a_batch_is_synced_is_the_next_batch() -> None:
     batches: list[list[str]] = []
 
-    def unexpected(error: OSError) -> None:
+    def unexpected(error: Exception) -> None:
         raise error
 
     async def story() -> None:
