@@ -41,6 +41,7 @@ class Settings:
     allowed: Networks
     min_free: int
     check: bool
+    pending: str | None
     log_target: logtarget.Target
 
 
@@ -74,6 +75,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         allowed=_networks(given.allow),
         min_free=given.min_free,
         check=given.check,
+        pending=given.pending,
         log_target="stderr" if given.check and given.log == "auto" else given.log,
     )
 
@@ -96,6 +98,7 @@ def _parser(*, required: bool = True) -> argparse.ArgumentParser:
         help="who may connect over TCP, instead of loopback and private networks",
     )
     add("--min-free", type=_size, default="100M", metavar="SIZE", help="space to keep free (100M)")
+    add("--pending", metavar="FILE", help="make this empty file after each mail")
     add("--check", action="store_true", help="do all checks of the start, then exit")
     add("--check-postfix", action="store_true", help="say what in Postfix would lose or double mail")
     add("--postfix-config", metavar="DIR", help="of --check-postfix: the directory of main.cf")

@@ -40,7 +40,9 @@ def _check(settings: options.Settings) -> None:
 
 def _run(settings: options.Settings) -> None:
     def shared(drop: MailDrop) -> Shared:
-        return Shared(drop, gateway=settings.gateway, allowed=settings.allowed)
+        return Shared(
+            drop, gateway=settings.gateway, allowed=settings.allowed, pending=settings.pending
+        )
 
     asyncio.run(
         daemon.run(

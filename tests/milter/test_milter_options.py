@@ -21,6 +21,7 @@ DEFAULTS: dict[str, object] = {
     "label_names": False,
     "min_free": 100 << 20,
     "check": False,
+    "pending": None,
     "log_target": "auto",
 }
 
@@ -46,6 +47,7 @@ OPTIONS: dict[str, tuple[list[str], dict[str, object]]] = {
     "socket mode": (["-m", "600"], {"socket_mode": 0o600}),
     "socket mode with 0": (["--socket-mode", "0666"], {"socket_mode": 0o666}),
     "socket mode 000": (["-m", "000"], {"socket_mode": 0}),
+    "pending": (["--pending", "/run/p"], {"pending": "/run/p"}),
     "check": (["--check"], {"check": True, "log_target": "stderr"}),
     "check, with a log": (["--check", "--log", "journal"], {"check": True, "log_target": "journal"}),
     "log to the journal": (["--log", "journal"], {"log_target": "journal"}),

@@ -16,8 +16,9 @@ import pytest
 
 import daemon
 from benno_milter import program
+from load import send
 from mta import MTA
-from waiting import free_port
+from waiting import free_port, wait_for
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
@@ -154,6 +155,16 @@ def test_check_tells_a_shortage(check: Check, tmp_path: Path, spool: Path) -> No
     assert code == 0
     assert f"WARNING: {spool}: new mail is refused until there is space: " in said
     assert f"octets free, {9999999 << 40} are kept in reserve" in said
+
+
+def test_a_mail_is_told_to_who_waits_for_it(tmp_path: Path) -> None:
+    pending = tmp_path / "pending"
+    with daemon.running(tmp_path / "spool", "--pending", str(pending)) as milter:
+        assert not pending.exists()
+        for _ in range(2):
+            assert send(milter.address) == "accepted"
+            wait_for(pending.exists, "the file")
+            pending.unlink()
 
 
 def test_a_shortage_is_told_at_the_start(tmp_path: Path) -> None:
