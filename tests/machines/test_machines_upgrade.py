@@ -1,0 +1,169 @@
+"""Upgrade from the old packages, removal, purge; installation in a chroot. On one host for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from load import Story
+from machines import network, old_packages, sending, tree
+from machines.machine import Machine
+from machines.room import Room
+from machines.site import (
+    CRON,
+    GUIDE,
+    INBOX,
+    SETTINGS,
+    WORLD,
+    answers,
+    apt_install,
+    check,
+    edit,
+    install_in_chroot,
+    mail_files,
+)
+from smtp_load import note_accepted, note_sent
+from waiting import wait_for
+
+pytestmark = pytest.mark.system
+
+CONFIGURATION = "/etc/benno-smtp/benno-smtp.conf"
+
+# Where a host of some years may have them: in /home, in /opt, a socket not in its usual directory.
+SPOOL = "/home/mail spool"
+IMPORT = "/opt/archive/import"
+SOCKET = "archive/b.sock"  # below Postfix's queue directory
+
+_OUTSIDE = "192.0.2"  # neither loopback nor private
+
+
+@dataclass
+class Host:
+    """A machine with mail server, milter, forwarder and receiver.
+
+    story: of the mails sent to it. said: by apt at the upgrade.
+    """
+
+    machine: Machine
+    story: Story = field(default_factory=Story)
+    said: str = ""
+
+
+@pytest.fixture(scope="module", params=tree.SUITES)
+def upgraded(
+    request: pytest.FixtureRequest, room: Room, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Host]:
+    """The old packages, changed by an administrator, mail of theirs in the spool; then the new ones."""
+    host = Host(room.booted(f"old-{request.param}", request.param))
+    machine = host.machine
+    apt_install(machine, "postfix", *old_packages.build(tmp_path_factory.mktemp("old")))
+    machine.shell(f"""\
+        install -d -m 2770 -o benno -g benno "{SPOOL}" {Path(IMPORT).parent} {IMPORT}
+        install -d -m 750 -o benno -g postfix /var/spool/postfix/{Path(SOCKET).parent}
+    """)
+    _edit_as_administrator(machine)
+    _leave_old_mail(host)
+    host.said = apt_install(machine, room.packages["benno-milter"], room.packages["benno-smtp"])
+    machine.shell(WORLD + GUIDE.replace("benno-milter/benno-milter.sock", SOCKET))
+    machine.restart("postfix")
+    wait_for(lambda: answers(machine, sending.SMTP), "Postfix answers")
+    yield host
+    room.clear(machine)
+
+
+def _edit_as_administrator(machine: Machine) -> None:
+    edit(machine, SETTINGS, r"^SOCKET=.*", f"SOCKET=/var/spool/postfix/{SOCKET}")
+    edit(machine, SETTINGS, r"^SPOOLDIR=.*", f'SPOOLDIR="{SPOOL}"')
+    edit(machine, SETTINGS, r"^#BENNOHOST=.*", "# ours\nBENNOHOST=127.0.0.1")
+    edit(machine, CRON, r"^#\*/15 ", "7 ")
+    edit(machine, CONFIGURATION, r"^import_directory.*", f"import_directory = {IMPORT}")
+
+
+def _leave_old_mail(host: Host) -> None:
+    """As the C milter wrote it."""
+    message, recipients = sending.letter(), (b"a@example.net", b"b@example.net")
+    note_sent(host.story, message, b"old@example.org", recipients)
+    note_accepted(host.story, message)
+    lines = [b"X-REAL-MAILFROM: <old@example.org>"]
+    lines += [b"X-REAL-RCPTTO: <%b>" % recipient for recipient in recipients]
+    old = host.machine.path(SPOOL) / "arch.Xu7aKq2L.msg"
+    old.write_bytes(b"\r\n".join(lines) + b"\r\n" + message)
+    host.machine.run("chown", "benno:benno", f"{SPOOL}/{old.name}")
+
+
+def test_settings_stay(upgraded: Host) -> None:
+    machine = upgraded.machine
+    assert "\n# ours\nBENNOHOST=127.0.0.1\n" in machine.path(SETTINGS).read_text()
+    assert machine.path(CRON).read_text().startswith("7 * * * * benno")
+    assert f"import_directory = {IMPORT}" in machine.path(CONFIGURATION).read_text()
+
+
+def test_units_are_hardened(upgraded: Host) -> None:
+    """By systemd's own measure, in tenths."""
+    for unit in ("benno-milter", "benno-smtp", "benno-export2archive"):
+        upgraded.machine.run("systemd-analyze", "security", "--threshold=16", f"{unit}.service")
+
+
+def test_mail_flows(upgraded: Host) -> None:
+    """Old mail and new, at the unusual places."""
+    machine, story = upgraded.machine, upgraded.story
+    sending.send(story, machine.address, sending.letter(), sending.letter(3_000_000))
+    assert len(mail_files(machine, SPOOL)) == 3
+    machine.run("runuser", "-u", "benno", "benno-export2archive")
+    assert mail_files(machine, SPOOL) == []
+    check(story, mail_files(machine, IMPORT))
+    assert len(story.accepted) == 3
+
+
+def test_receiver_stays_open(upgraded: Host) -> None:
+    """Who could send before can send now, and the administrator was told."""
+    outside = _connect_from_outside(upgraded.machine)
+    (reply,) = sending.send(upgraded.story, outside, sending.letter(), port=sending.RECEIVER)
+    assert reply.startswith("250"), reply
+    assert "WARNING" in upgraded.said
+
+
+def _connect_from_outside(machine: Machine) -> str:
+    """The address where it then sees us come from somewhere that is neither loopback nor private."""
+    network.also(f"{_OUTSIDE}.1/24")
+    address = f"{_OUTSIDE}.{machine.address.rpartition('.')[2]}"
+    machine.run("ip", "addr", "add", f"{address}/24", "dev", "eth0")
+    return address
+
+
+def test_removed_installed_purged(upgraded: Host, room: Room) -> None:
+    """No error; what an administrator wrote stays until the purge, and each mail also after it."""
+    machine, names = upgraded.machine, ("benno-milter", "benno-smtp")
+    sending.send(upgraded.story, machine.address, sending.letter())
+    machine.run("apt-get", "remove", "--yes", *names)
+    assert "BENNOHOST=127.0.0.1" in machine.path(SETTINGS).read_text()
+    apt_install(machine, *(room.packages[name] for name in names))
+    assert all(machine.is_active(name) for name in names)
+    sending.send(upgraded.story, machine.address, sending.letter())
+    machine.run("apt-get", "purge", "--yes", *names)
+    assert not [file for file in (SETTINGS, CRON, CONFIGURATION) if machine.path(file).exists()]
+    assert not machine.path("/usr/share/benno-milter").exists()
+    kept = [*mail_files(machine, SPOOL), *mail_files(machine, IMPORT)]
+    check(upgraded.story, kept)
+    assert len(upgraded.story.accepted) == len(kept)
+    assert machine.run("systemctl", "--failed", "--quiet", "--plain").strip() == ""
+
+
+@pytest.mark.parametrize("suite", tree.SUITES)
+def test_installed_in_a_chroot(room: Room, suite: str) -> None:
+    """Without a running systemd, both packages and Postfix at once; after the first boot it works."""
+    machine, story = room.machine(f"new-{suite}", suite), Story()
+    install_in_chroot(machine, room.packages["benno-milter"], room.packages["benno-smtp"], "postfix")
+    machine.boot()
+    machine.shell(WORLD + GUIDE)
+    machine.restart("postfix")
+    wait_for(lambda: answers(machine, sending.SMTP), "Postfix answers")
+    sending.send(story, machine.address, sending.letter())
+    sending.send(story, machine.address, sending.letter(), port=sending.RECEIVER)
+    assert len(story.accepted) == 2
+    check(story, mail_files(machine, INBOX))
+    assert not answers(machine, sending.RECEIVER, _connect_from_outside(machine)), "open to all"
+    room.clear(machine)
