@@ -85,6 +85,7 @@ def test_a_call_that_fails(milter: Daemon, size: str, call: str, error: str) -> 
         assert send(milter.address, body, queue_id) == NOT_STORED
     assert trace.injected == [call]
     assert take_out(milter) == []
+    wait_for(lambda: lines(milter, queue_id), "its line in the log")  # written after the reply
     (line,) = lines(milter, queue_id)
     assert re.search(rf"WARNING: {queue_id}: refused from=<a@b> nrcpt=2 .*reason=.*Errno", line), line
     accepted(milter, body)

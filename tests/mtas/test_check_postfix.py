@@ -83,12 +83,12 @@ READ: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
         [("Loses mail", "smtps inet")],
     ),
     "chroot: the default of today": (
-        "smtpd_milters = unix:/benno-milter/benno-milter.sock\n",
+        "milter_default_action = tempfail\nsmtpd_milters = unix:/benno-milter/benno-milter.sock\n",
         "smtp inet n - - - - smtpd\n",
         [("Stops mail", "smtp inet")],
     ),
     "chroot: the default of old": (
-        "compatibility_level = 0\nsmtpd_milters = unix:/benno-milter/benno-milter.sock\n",
+        "milter_default_action = tempfail\ncompatibility_level = 0\nsmtpd_milters = unix:/benno-milter/benno-milter.sock\n",
         "smtp inet n - - - - smtpd\n",
         [],
     ),

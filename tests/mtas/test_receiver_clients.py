@@ -116,8 +116,10 @@ def test_smtp_source(tmp_path: Path) -> None:
         subprocess.run(command, check=True)
         archived = journey.mails(archive.inbox)
         assert len(archived) == 500
-        recipients = (b"2c@d.example", b"c@d.example")
-        assert {mail[0] for mail in archived.values()} == {Envelope(b"a@b.example", recipients)}
+        for envelope, _ in archived.values():
+            assert envelope.sender == b"a@b.example"
+            assert len(envelope.recipients) == 2  # how it numbers them depends on its version
+            assert all(re.fullmatch(rb"[0-9]*c[0-9]*@d\.example", to) for to in envelope.recipients)
         wait_for(lambda: archive.log.count("answered=yes") == 500, "a log line for each mail")
         digests = re.findall(r"sha256=(\w+)", archive.log)
         archived_digests = [hashlib.sha256(message).hexdigest() for _, message in archived.values()]
