@@ -88,8 +88,10 @@ READ: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
         [("Stops mail", "smtp inet")],
     ),
     "chroot: the default of old": (
-        "milter_default_action = tempfail\ncompatibility_level = 0\n"
-        "smtpd_milters = unix:/benno-milter/benno-milter.sock\n",
+        (
+            "milter_default_action = tempfail\ncompatibility_level = 0\n"
+            "smtpd_milters = unix:/benno-milter/benno-milter.sock\n"
+        ),
         "smtp inet n - - - - smtpd\n",
         [],
     ),
