@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import receiver_daemon
+from processes import descriptors
 from receiver_daemon import Receiver
 from waiting import wait_for
 
@@ -49,9 +50,13 @@ for place in PLACES:
 
 
 class Faulty(Receiver):
-    """trigger: the file that has a fault act. begin: where this test's part of the log begins."""
+    """trigger: the file that has a fault act. begin: where this test's part of the log begins.
+
+    sockets: as many are open when there is no client.
+    """
 
     trigger: Path
+    sockets: int
     begin = 0
 
     @property
@@ -75,10 +80,14 @@ class Faulty(Receiver):
             self.trigger.unlink()
 
     def begin_anew(self) -> None:
-        """With an empty inbox, and a log that nothing was written to."""
+        """With an empty inbox, without a client, and a log that nothing was written to."""
+        wait_for(lambda: self.open_sockets() == self.sockets, "the clients of before have gone")
         for path in self.files():
             path.unlink()
         self.begin = len(self.log)
+
+    def open_sockets(self) -> int:
+        return sum(lead.startswith("socket:") for lead in descriptors(self.pid))
 
     @property
     def reached(self) -> Path:
@@ -95,4 +104,5 @@ def faulty(directory: Path, places: Sequence[str], more: str = "") -> Iterator[F
         receiver.__class__ = Faulty
         assert isinstance(receiver, Faulty)
         receiver.trigger = trigger
+        receiver.sockets = receiver.open_sockets()
         yield receiver

@@ -43,8 +43,11 @@ def worker(pid: int) -> int:
 
 def command_with(*settings: str) -> tuple[str, str, str]:
     """The daemon's command with other constants, to be put into `daemon.COMMAND`."""
-    imports = "from benno_common import maildrop; from benno_milter import connection, program"
-    return sys.executable, "-c", "; ".join([imports, *settings, "raise SystemExit(program.main())"])
+    imports = (
+        "from benno_common import daemon as serving, maildrop",
+        "from benno_milter import connection, program",
+    )
+    return sys.executable, "-c", "; ".join([*imports, *settings, "raise SystemExit(program.main())"])
 
 
 def _age(pid: int, thread: int) -> tuple[int, int]:

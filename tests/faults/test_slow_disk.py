@@ -35,7 +35,7 @@ def impatient(spool: Path, answer: float = 240.0) -> Iterator[Daemon]:
     powercut.need("strace")
     command = injection.command_with(
         "maildrop.WORKERS = 1",
-        "program.TICK_SECONDS = 0.05",
+        "serving.TICK_SECONDS = 0.05",
         "connection.PROGRESS_SECONDS = 0.2",
         f"connection.ANSWER_SECONDS = {answer}",
     )

@@ -79,7 +79,7 @@ PUT_OFF: list[Answers] = [
     {"CONNECT": "421 4.3.2 too many connections"},
     {"EHLO": "450 4.7.1 later"},
     {"MAIL": "452 4.3.1 insufficient system storage"},
-    {"RCPT": "450 4.2.0 greylisted"},
+    {"RCPT": "450 4.7.1 greylisted"},
     {"RCPT": "421 4.3.2 shutting down"},
     {"DATA": "451 4.3.5 configuration error"},
     {"END-OF-MESSAGE": "451 4.3.0 later"},
@@ -100,6 +100,16 @@ def test_host_takes_no_mail_now(host: Host, spool: Path, answers: Answers) -> No
     run = forward(spool, host.mta.port)
     assert (run.code, run.summary) == (0, "sent=50 kept=0 held=0"), run.log
     assert sorted(host.queued(run)) == waiting
+
+
+def test_each_mail_is_put_off_for_its_own_sake(host: Host, spool: Path) -> None:
+    """Ten mailboxes that are full must not keep the mails behind them here: all are tried."""
+    host.service.answers = {"RCPT": {"no@x.example": "452 4.2.2 mailbox full"}}
+    odd = [put(spool, MESSAGE, ODD) for _ in range(50)]
+    put(spool)
+    run = forward(spool, host.mta.port)
+    assert (run.code, run.summary) == (75, "sent=1 kept=50 held=0"), run.log
+    assert names(spool) == sorted(odd)
 
 
 def test_the_host_says_421_now_and_then(host: Host, spool: Path) -> None:
