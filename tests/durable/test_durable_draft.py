@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from benno_common.durable import Directory
+from benno_common.durable import Directory, DirectoryUnusable
 from committing import around, descriptors
+
+STRANGER = 54321  # a group that is not ours
 
 
 @contextmanager
@@ -118,6 +120,44 @@ def test_a_mode_that_cannot_be_set_is_told_and_leaves_nothing(
             directory.draft()
         assert around(directory) == []
         assert descriptors() <= before
+    directory.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file to another group")
+@pytest.mark.parametrize("mask", [0o022, 0o077], ids=oct)
+def test_a_file_gets_the_group_of_its_directory(inbox: Path, way: str, mask: int) -> None:
+    """Where the directory hands it on; and nothing beside it needs S_ISGID, which a unit may forbid."""
+    directory = Directory(str(inbox), allow_unnamed=way == "unnamed")
+    os.chown(inbox, -1, STRANGER)
+    for mode, group in ((0o2770, STRANGER), (0o2750, STRANGER), (0o700, os.getegid())):
+        inbox.chmod(mode)
+        with umask(mask):
+            directory.open()
+            status = keep(directory, f"{mode}.eml", b"content").stat()
+        assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (group, 0o640)
+        if directory.place.staging is not None:
+            assert not os.stat(directory.place.staging.path).st_mode & stat.S_ISGID
+        directory.close()
+
+
+def test_a_group_that_cannot_be_given_is_told_and_leaves_nothing(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, owner: int, group: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    inbox.chmod(0o2770)
+    directory = Directory(str(inbox), allow_unnamed=False)
+    directory.open()
+    before = descriptors()
+    monkeypatch.setattr(os, "fchown", refuse)
+    reason = f"no file gets group {inbox.stat().st_gid}: Operation not permitted"
+    with pytest.raises(OSError, match=reason):
+        directory.draft()
+    assert around(directory) == []
+    assert descriptors() <= before
+    with pytest.raises(DirectoryUnusable, match=reason):
+        directory.check()
     directory.close()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import threading
 
 from benno_common.durable.staging import Staging
@@ -24,6 +25,7 @@ class Place:
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         status = os.fstat(self.fd)
         self.device, self.inode = status.st_dev, status.st_ino
+        self.group = status.st_gid if status.st_mode & stat.S_ISGID else None  # that its files get
         self.chmod = False  # the umask, or a default ACL, takes bits off FILE_MODE
         self.staging: Staging | None = None  # where files are made if not with O_TMPFILE
         self._users = 1
@@ -60,8 +62,11 @@ class Draft:
         except BaseException:
             place.leave()
             raise
-        if place.chmod:
-            self._set_mode()
+        try:
+            self._set_group_and_mode()
+        except OSError:
+            self.close()
+            raise
 
     def _open(self) -> int:
         place = self.place
@@ -72,12 +77,16 @@ class Draft:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         return os.open(self._staged, flags, FILE_MODE)
 
-    def _set_mode(self) -> None:
-        try:
+    def _set_group_and_mode(self) -> None:
+        """What the directory itself would have given the file, and what was taken off its mode."""
+        group = self.place.group
+        if self._staged is not None and group is not None:
+            try:
+                os.fchown(self.fd, -1, group)
+            except OSError as error:
+                raise OSError(error.errno, f"no file gets group {group}: {error.strerror}") from error
+        if self.place.chmod:
             os.fchmod(self.fd, FILE_MODE)
-        except OSError:
-            self.close()
-            raise
 
     def write(self, data: bytes) -> None:
         """Append all of data, also where the kernel takes less at once. Raises OSError."""

@@ -12,7 +12,6 @@ import fcntl
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Iterator
 
@@ -24,17 +23,13 @@ _FILE = re.compile(r"[0-9a-f]{16}\Z")
 class Staging:
     """The staging directory of this process for the mail directory at `path`. Raises OSError.
 
-    Its files get the group that files in the mail directory get.
+    It does not hand on a group: a hardened service may not set S_ISGID (systemd's RestrictSUIDSGID).
     """
 
     def __init__(self, path: str) -> None:
         parent, base = os.path.split(path)
         self.path = os.path.join(parent, f".{base}.{secrets.token_hex(8)}.staging")
         os.mkdir(self.path, 0o700)
-        status = os.stat(path)
-        if status.st_mode & stat.S_ISGID:
-            os.chown(self.path, -1, status.st_gid)
-            os.chmod(self.path, 0o2700)
         lock = os.path.join(self.path, "lock")
         self._lock = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
