@@ -3,7 +3,8 @@
 _benno_milter() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local options="-p --socket -o --output -l --pidfile -g --gateway -m --socket-mode -i --foreground
-        -t --label-names --allow --min-free --pending --check --check-postfix --log --version -h --help"
+        -t --label-names --allow --min-free --pending --check --check-postfix --postfix-config --log
+        --version -h --help"
     # A colon is a word of its own for bash: what follows it is the path of `unix:PATH`.
     if [[ $current == : ]]; then
         previous=:
@@ -11,7 +12,7 @@ _benno_milter() {
     fi
     COMPREPLY=()
     case $previous in
-        -o | --output)
+        -o | --output | --postfix-config)
             mapfile -t COMPREPLY < <(compgen -d -- "$current")
             compopt -o filenames
             ;;
