@@ -16,6 +16,8 @@ Actions:
     STORE_AND_CLOSE    take the mail (LAST, END), then hang up without a word
     Stored(b"25")      take the mail, then write these octets and hang up
     WaitFor("250 x")   this reply, when its event `go` is set
+    After("250 x", f)  this reply, when f() was called
+    Where(b"a@b", x)   the action x where the command has these octets, else what a good server does
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 CLOSE = "close"
@@ -56,7 +58,24 @@ class WaitFor:
 
 STORE_AND_CLOSE = Stored(b"")
 
-Action = str | Then | Stored | WaitFor
+
+@dataclass(frozen=True)
+class After:
+    """A reply that is given when something was done."""
+
+    reply: str
+    act: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Where:
+    """What is done to some commands only."""
+
+    octets: bytes
+    action: str | Then | Stored
+
+
+Action = str | Then | Stored | WaitFor | After | Where
 Script = Mapping[str, Sequence[Action]]
 
 _GOOD = {
@@ -148,6 +167,7 @@ class _Session:
         self._octets = bytearray()
         server.dialogues.append(self._said)
         server.received.append(self._octets)
+        self._last = b""  # command
         self._mail: bytes | None = None
         self._rcpts: list[bytes] = []
         self._chunks: list[bytes] = []
@@ -162,6 +182,7 @@ class _Session:
 
     def _command(self, line: bytes) -> None:
         self._said.append("C: " + line.decode("ascii", "backslashreplace"))
+        self._last = line
         verb = line.split(b":")[0].split(b" ")[0].upper().decode("ascii", "replace")
         if verb in {"EHLO", "HELO"}:
             self._hello(verb)
@@ -221,7 +242,8 @@ class _Session:
     def _end(self, phase: str, message: bytes) -> None:
         action = self._server.action(phase)
         assert self._mail is not None
-        reply = action.reply if isinstance(action, (Then, WaitFor)) else action
+        assert not isinstance(action, Where)
+        reply = action.reply if isinstance(action, (Then, WaitFor, After)) else action
         if isinstance(reply, Stored) or reply.startswith("250"):
             self._server.mails.append(Mail(self._mail, tuple(self._rcpts), message))
         self._forget()
@@ -235,6 +257,8 @@ class _Session:
         return self._do(self._server.action(phase))
 
     def _do(self, action: Action) -> bool:
+        if isinstance(action, Where):
+            action = action.action if action.octets in self._last else "250 ok"
         if isinstance(action, Then):
             self._say(action.reply)
             raise _HungUp
@@ -243,6 +267,9 @@ class _Session:
             raise _HungUp
         if isinstance(action, WaitFor):
             action.go.wait(60)
+            action = action.reply
+        if isinstance(action, After):
+            action.act()
             action = action.reply
         if action == CLOSE:
             raise _HungUp

@@ -116,6 +116,12 @@ def mail_held(name: str, held: str, *, reason: str) -> None:
     _log.error("%s: held file=%s reason=%s", safe(name), safe(held), quoted(reason))
 
 
+def foreign_files(path: str, names: Sequence[str]) -> None:
+    """Some files in the spool are no mail, and are neither sent nor touched."""
+    shown = " ".join(safe(name.encode(errors="surrogateescape")) for name in names)
+    _log.warning("%s: what is no mail stays there: %s", printable(path), shown)
+
+
 def host_failed(host: str, reason: str) -> None:
     """An archive host takes no mail now, and why; what waits for it stays in the spool."""
     _log.error("%s takes no mail: %s", safe(host), printable(reason))
@@ -174,6 +180,15 @@ def config_outdated(path: str, lines: Sequence[str]) -> None:
         "%s: values without quotes, as the older program had them; write: %s",
         printable(path),
         printable(", ".join(shown)),
+    )
+
+
+def open_to_all(path: str) -> None:
+    """A file of the older program does not say who may connect, and so everybody may, as before."""
+    _log.warning(
+        "%s: everybody who reaches the port may archive any mail, as with the older program; "
+        "name your mail servers in allowed_networks",
+        printable(path),
     )
 
 

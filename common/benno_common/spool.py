@@ -5,6 +5,8 @@ milter have no time in their names, are older than all of ours, and come first. 
 into no list that stays small, so they come in windows: each scan of the directory keeps only the
 `size` first names after a given one (and as many more while it goes on).
 
+A name can come to mean another mail while one of its name is being sent; a stamp tells them apart.
+
 No envelope is ever guessed: what is not a regular file, is shorter or longer than its name says, or
 does not begin with a complete envelope, raises MailFileError with the reason.
 """
@@ -16,8 +18,9 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from benno_common.durable import Directory
+from benno_common.durable import HELD, Directory
 from benno_common.envelope import Envelope
 from benno_common.filename import is_mail_name, is_old_name, size_of
 from benno_common.mailfile import Decoder, MailFileError
@@ -26,26 +29,42 @@ from benno_common.oldfile import OldDecoder
 WINDOW = 20_000
 READ_SIZE = 64 * 1024
 
+MOST_FOREIGN = 10  # names that are remembered
+
 _OLDER = "\0"  # before a name of the older milter: no file name has a NUL, and all of ours come later
+
+
+class Stamp(NamedTuple):
+    """What tells a file from another of its name. size: octets. changed: its content, in ns."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
 
 
 @dataclass
 class StoredMail:
-    """A mail file that was opened: its envelope, the octets of the file, and the message in pieces.
+    """A mail file that was opened: its envelope, its stamp, and the message in pieces.
 
     Reading `pieces` raises MailFileError if the file ends early, OSError if the disk fails.
     """
 
     envelope: Envelope
-    file_size: int
+    stamp: Stamp
     pieces: Iterator[bytes]
 
 
 class Spool:
-    """The mail files in a directory that is open."""
+    """The mail files in a directory that is open.
+
+    foreign: the names of some files that are no mail, were not put aside, and are not hidden.
+    """
 
     def __init__(self, directory: Directory) -> None:
+        self.path = directory.path
         self._directory = directory
+        self.foreign: set[str] = set()
 
     def window(self, after: str | None = None, size: int = WINDOW) -> list[str]:
         """The names of the `size` oldest mail files that come after the file named `after`.
@@ -58,6 +77,8 @@ class Spool:
         with os.scandir(self._directory.place.fd) as entries:
             for entry in entries:
                 age = _age(entry.name)
+                if not age and len(self.foreign) < MOST_FOREIGN and _is_foreign(entry.name):
+                    self.foreign.add(entry.name)
                 if age <= start or (limit is not None and age >= limit):
                     continue
                 ages.append(age)
@@ -76,8 +97,8 @@ class Spool:
         """Open a mail file and read its envelope. Raises MailFileError; OSError if the disk fails."""
         fd = self._open(name)
         try:
-            file_size = os.fstat(fd).st_size
-            _check_size(name, file_size)
+            stamp = _stamp(os.fstat(fd))
+            _check_size(name, stamp.size)
             decoder = OldDecoder() if is_old_name(name) else Decoder()
             begin = b""
             while decoder.envelope is None:
@@ -86,9 +107,17 @@ class Spool:
         except BaseException:
             os.close(fd)
             raise
-        pieces = _pieces(fd, begin, decoder, file_size)
+        pieces = _pieces(fd, begin, decoder, stamp.size)
         next(pieces)  # it has begun, so that the file is closed even if nobody reads it
-        return StoredMail(decoder.envelope, file_size, pieces)
+        return StoredMail(decoder.envelope, stamp, pieces)
+
+    def is_replaced(self, name: str, stamp: Stamp) -> bool:
+        """Whether another file, or other content, lies under this name now. Raises OSError."""
+        try:
+            status = os.stat(name, dir_fd=self._directory.place.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return _stamp(status) != stamp
 
     def remove(self, names: list[str]) -> None:
         """Take files out for good: unlink each, then sync the directory once. Raises OSError."""
@@ -120,6 +149,14 @@ def _age(name: str) -> str:
     if size_of(name) is not None:
         return name
     return _OLDER + name if is_old_name(name) else ""
+
+
+def _is_foreign(name: str) -> bool:
+    return not (name.startswith(".") or name.endswith(HELD) or name == "lost+found")
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _check_size(name: str, size: int) -> None:

@@ -32,6 +32,10 @@ class Backlog:
                 self._names.extend(window)
         return self._names.popleft() if self._names else None
 
+    def skip_ahead(self) -> None:
+        """Go on in the middle of what was listed; the older half comes after the other."""
+        self._names.rotate(-(len(self._names) // 2))
+
     def put_back(self, names: list[str]) -> None:
         """To be given out next, in this order."""
         self._names.extendleft(reversed(names))

@@ -204,7 +204,7 @@ async def _greet(connection: socket.socket, timeout: float) -> Delivery:
         return Delivery(client, await _hello(client), timeout)
     except aiosmtplib.SMTPResponseException as error:
         client.close()
-        refused = judge(Phase.GREETING, Reply(error.code, error.message))
+        refused = judge(Phase.GREETING, _reply(error))
         raise HostUnusable(getattr(refused, "reason", str(error))) from error
     except (aiosmtplib.SMTPTimeoutError, asyncio.TimeoutError) as error:
         client.close()
@@ -225,13 +225,19 @@ async def _hello(client: aiosmtplib.SMTP) -> Offer:
     except aiosmtplib.SMTPHeloError as error:
         if error.code < 500:
             raise
-        refused = judge(Phase.HELLO, Reply(error.code, error.message))
+        refused = judge(Phase.HELLO, _reply(error))
         try:
             await client.helo()
         except aiosmtplib.SMTPException:
             raise HostUnusable(getattr(refused, "reason", str(error))) from error
         return Offer()
     return parse_offer(reply.message.split("\n")[1:])
+
+
+def _reply(error: aiosmtplib.SMTPResponseException) -> Reply:
+    """aiosmtplib keeps octets that are no UTF-8 as surrogates, and lines apart."""
+    octets = error.message.encode("utf-8", "surrogateescape")
+    return Reply(error.code, " ".join(octets.decode("utf-8", "backslashreplace").split("\n")))
 
 
 def _own_name(connection: socket.socket) -> str:

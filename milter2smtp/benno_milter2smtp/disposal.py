@@ -10,6 +10,9 @@
 "In a row" is without a delivery in between. A mail whose connection was lost before its end was sent
 goes again in this run if its host is given up and there is another: nobody has stored it. A mail whose
 last reply was lost is kept, and may come twice.
+
+Before a row is full, the run goes on elsewhere in the backlog: where the oldest mails themselves are
+the trouble, they must not keep all others here, run after run.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from benno_milter2smtp.delivery import Delivery
 from benno_milter2smtp.outcome import Delivered
 from benno_milter2smtp.parcel import Parcel
 from benno_milter2smtp.removal import Removal
-from benno_milter2smtp.route import Host, Route
+from benno_milter2smtp.route import LOSSES, Host, Route
 
 IN_A_ROW = 10
 PATIENCE = 1000  # with mails that are put off one by one, in a row
@@ -73,12 +76,15 @@ class Disposal:
             reply=str(done.reply),
             altered=altered,
         )
-        await self._removal.add(parcel.name)
+        await self._removal.add(parcel.name, parcel.stamp)
 
     def deferred(self, name: str, host: Host, reason: str, *, general: bool) -> None:
         """A mail was put off. general: others will be too, so that ten of them are enough."""
         self.keep(name, str(host), reason)
+        before = self._deferred
         self._deferred += PATIENCE // IN_A_ROW if general else 1
+        if before < PATIENCE // 2 <= self._deferred:
+            self._backlog.skip_ahead()
         if self._deferred >= PATIENCE and not self.stopped:
             log.host_failed(str(host), f"too many mails in a row were put off, the last one: {reason}")
             self.stopped = True
@@ -101,12 +107,16 @@ class Disposal:
             log.host_failed(str(host), f"{reason}; nothing is held for that")
             self.stopped = True
 
-    def lost(self, name: str, delivery: Delivery, reason: str) -> None:
-        """The connection was lost in the middle of this mail."""
+    def lost(self, name: str, delivery: Delivery, reason: str, losses: int) -> None:
+        """The connection was lost in the middle of this mail. losses: of the route when it was begun."""
         self.keep(name, str(self._route.host_of(delivery)), reason)
         if not delivery.ending:
             self._again.append(name)
-        if self._route.lost(delivery, reason) and self._route.host:
+        before = self._route.losses
+        given_up = self._route.lost(delivery, reason, losses)
+        if before < LOSSES - 1 <= self._route.losses:
+            self._backlog.skip_ahead()
+        if given_up and self._route.host:
             self.tally.kept -= len(self._again)
             self._backlog.put_back(self._again)
             self._again = []

@@ -21,6 +21,8 @@ def write(spool: Spool, out: TextIO) -> int:
         if len(window) < WINDOW:
             break
         after = window[-1]
+    for name in sorted(spool.foreign):
+        out.write(f"{safe(os.fsencode(name))}: is no mail, and would stay there\n")
     out.flush()
     return os.EX_OK
 

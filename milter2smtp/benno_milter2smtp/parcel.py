@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from benno_common.mailfile import MailFileError
-from benno_common.spool import Spool
+from benno_common.spool import Spool, Stamp
 from benno_milter2smtp.content import END_OF_DATA, Content, Inspector, Normalizer, Stuffer
 from benno_milter2smtp.plan import AddressError, Letter, Plan, check_envelope
 
@@ -20,10 +20,13 @@ SMALL = 1 << 20  # octets of a file that is held in memory
 
 
 class Parcel:
-    """name: of the file. letter: what a plan is made of."""
+    """name, stamp: of the file. letter: what a plan is made of."""
 
-    def __init__(self, spool: Spool, name: str, letter: Letter, pieces: list[bytes] | None) -> None:
+    def __init__(
+        self, spool: Spool, name: str, stamp: Stamp, letter: Letter, pieces: list[bytes] | None
+    ) -> None:
         self.name = name
+        self.stamp = stamp
         self.letter = letter
         self._spool = spool
         self._pieces = pieces
@@ -65,10 +68,11 @@ def open_parcel(spool: Spool, name: str) -> Parcel:
         check_envelope(mail.envelope)
     except AddressError as error:
         raise MailFileError(str(error)) from error
-    small = mail.file_size <= SMALL
+    small = mail.stamp.size <= SMALL
     pieces = list(mail.pieces) if small else None
     content = _inspect(mail.pieces if pieces is None else pieces)
-    return Parcel(spool, name, Letter(os.fsencode(name), mail.envelope, content, small), pieces)
+    letter = Letter(os.fsencode(name), mail.envelope, content, small)
+    return Parcel(spool, name, mail.stamp, letter, pieces)
 
 
 def _inspect(pieces: Iterable[bytes]) -> Content:

@@ -82,10 +82,11 @@ async def _run(
         reason = f"spool: mail that was sent stays there and will be sent again: {_reason(error)}"
         run.fail(service.Exit(os.EX_TEMPFAIL, reason))
 
+    spool = Spool(directory)
     run = QueueRun(
-        Spool(directory),
+        spool,
         Route(settings.hosts, settings.timeout, directory_identity(directory.place.fd)),
-        Removal(take_out, failed),
+        Removal(spool, take_out, failed),
         connections=settings.connections,
         normalize=settings.normalize,
     )

@@ -57,6 +57,9 @@ class QueueRun:
             self._senders[loop.create_task(sender.work())] = sender
         ended, _ = await asyncio.wait(self._senders)
         await self._removal.finish()
+        if self.spool.foreign:
+            log.foreign_files(self.spool.path, sorted(self.spool.foreign))
+        self.tally.kept += self._removal.replaced
         if self.disposal.stopped:
             self.tally.kept = max(1, self.tally.kept)
             with contextlib.suppress(OSError):  # of the disk that ended the run, perhaps
@@ -90,6 +93,7 @@ class _Sender:
     def __init__(self, run: QueueRun) -> None:
         self._run = run
         self._delivery: Delivery | None = None
+        self._losses = 0  # of the route, when the mail was begun
         self._talking = False  # with the server, or while connecting to it
 
     @property
@@ -101,6 +105,7 @@ class _Sender:
         run = self._run
         try:
             while (name := await run.backlog.next()) is not None and not run.disposal.stopped:
+                self._losses = run.route.losses
                 await self._forward(name)
         except NoHost:
             run.disposal.stopped = True
@@ -172,7 +177,7 @@ class _Sender:
         elif reused and not delivery.ending:
             run.backlog.put_back([name])
         else:
-            run.disposal.lost(name, delivery, outcome.reason)
+            run.disposal.lost(name, delivery, outcome.reason, self._losses)
 
     async def _disconnect(self) -> None:
         delivery, self._delivery = self._delivery, None

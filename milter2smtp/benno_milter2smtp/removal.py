@@ -1,7 +1,8 @@
 """Taking delivered mails out of the spool, in batches: while one is synced the next collects.
 
 A mail is handed over here after the 250 to its end and never before. When taking out fails, the run
-must stop: what cannot be removed would be sent again, and again by the next run.
+must stop: what cannot be removed would be sent again, and again by the next run. A file that came under
+the name of a mail while that was sent was not sent, and stays.
 """
 
 from __future__ import annotations
@@ -9,28 +10,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from benno_common import log
+from benno_common.spool import Spool, Stamp
+
 _MOST = 256  # delivered mails that wait; a crash sends each of them a second time
 
 
 class Removal:
-    """take_out: removes or moves files for good, blocking; called in a thread, one call at a time."""
+    """take_out: removes or moves files for good, blocking; called in a thread, one call at a time.
+
+    replaced: how many files were left where they are.
+    """
 
     def __init__(
-        self, take_out: Callable[[list[str]], None], failed: Callable[[Exception], None]
+        self,
+        spool: Spool,
+        take_out: Callable[[list[str]], None],
+        failed: Callable[[Exception], None],
     ) -> None:
+        self.replaced = 0
+        self._spool = spool
         self._take_out = take_out
         self._failed = failed
-        self._waiting: list[str] = []
+        self._waiting: list[tuple[str, Stamp]] = []
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._dead = False
 
-    async def add(self, name: str) -> None:
+    async def add(self, name: str, stamp: Stamp) -> None:
         """Take this mail out soon; waits only while very many wait. Does nothing after a failure."""
         if self._dead:
             return
-        self._waiting.append(name)
+        self._waiting.append((name, stamp))
         if len(self._waiting) >= _MOST:
             self._room.clear()
         if self._task is None:
@@ -47,10 +59,17 @@ class Removal:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 self._room.set()
-                await asyncio.to_thread(self._take_out, batch)
+                await asyncio.to_thread(self._take, batch)
         except Exception as error:  # noqa: BLE001 - not tried again: a good sync after a bad one says nothing
             self._dead = True
             self._failed(error)
         finally:
             self._room.set()
             self._task = None
+
+    def _take(self, batch: list[tuple[str, Stamp]]) -> None:
+        replaced = {name for name, stamp in batch if self._spool.is_replaced(name, stamp)}
+        for name in replaced:
+            log.mail_kept(name, host="", reason="another file of this name came while it was sent")
+        self.replaced += len(replaced)
+        self._take_out([name for name, _ in batch if name not in replaced])

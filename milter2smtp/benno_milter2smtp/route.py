@@ -81,8 +81,8 @@ class Route:
         self._hosts = list(hosts)
         self._timeout = timeout
         self._identity = identity
-        self._open: dict[Delivery, tuple[Host, int]] = {}  # with the losses when it was opened
-        self._losses = 0  # of connections, in a row
+        self._open: dict[Delivery, Host] = {}
+        self.losses = 0  # of connections, in a row
         self._closing: set[asyncio.Task[None]] = set()
         self._connecting = asyncio.Lock()
 
@@ -92,7 +92,7 @@ class Route:
         return self._hosts[0] if self._hosts else None
 
     def host_of(self, delivery: Delivery) -> Host:
-        return self._open[delivery][0]
+        return self._open[delivery]
 
     async def connect(self) -> Delivery:
         """A new connection. Raises NoHost, Crowded; Exit where the host would write into our spool."""
@@ -110,25 +110,26 @@ class Route:
                     else:
                         self.give_up(host, str(error))
                     continue
-                self._open[delivery] = host, self._losses
+                self._open[delivery] = host
                 self._expect_other_directory(delivery, host)
                 return delivery
             raise NoHost
 
     def delivered(self) -> None:
         """A mail was taken, so that the host is not bad."""
-        self._losses = 0
+        self.losses = 0
 
-    def lost(self, delivery: Delivery, reason: str) -> bool:
+    def lost(self, delivery: Delivery, reason: str, before: int) -> bool:
         """The connection was lost in the middle of a mail; whether the host is given up for that.
 
-        Connections that were open together count as one, for they may be lost together.
+        before: the losses when that mail was begun. Mails that were under way together count as one,
+        for their connections may be lost together.
         """
-        host, before = self._open[delivery]
-        self._losses = max(self._losses, before + 1)
-        if self._losses < LOSSES or host != self.host:
+        host = self._open[delivery]
+        self.losses = max(self.losses, before + 1)
+        if self.losses < LOSSES or host != self.host:
             return False
-        self._losses = 0
+        self.losses = 0
         self.give_up(host, f"{LOSSES} connections in a row were lost, the last one: {reason}")
         return True
 
@@ -153,7 +154,7 @@ class Route:
         await asyncio.sleep(FORGET_SECONDS)
 
     def _is_open(self, host: Host) -> bool:
-        return any(host == other for other, _ in self._open.values())
+        return host in self._open.values()
 
     def _expect_other_directory(self, delivery: Delivery, host: Host) -> None:
         if self._identity and delivery.offer.directory == self._identity:

@@ -133,7 +133,7 @@ def test_read(inbox: Path, spool: Spool, size: int) -> None:
     content = encoded(message)
     mail = spool.read(put(inbox, content))
     assert mail.envelope == ENVELOPE
-    assert mail.file_size == len(content)
+    assert mail.stamp.size == len(content)
     assert b"".join(mail.pieces) == message
 
 

@@ -113,7 +113,8 @@ def test_lost_together_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
         attempts += [good] * 7
 
         async def lose(together: list[Delivery]) -> list[bool]:
-            lost = [route.lost(delivery, "reset") for delivery in together]
+            before = route.losses
+            lost = [route.lost(delivery, "reset", before) for delivery in together]
             for delivery in together:
                 await route.close(delivery)
             return lost

@@ -13,13 +13,13 @@ import pytest
 from benno_common import spool as spool_module
 from benno_common.durable import Directory
 from benno_common.envelope import Envelope
-from benno_common.spool import Spool
+from benno_common.spool import Spool, Stamp
 from benno_milter2smtp import parcel as parcel_module
 from benno_milter2smtp.parcel import Parcel, open_parcel
 from benno_milter2smtp.plan import Plan
 from benno_milter2smtp.removal import Removal
 from forwarding import MESSAGE, encoded, forward, names, put
-from scripted import serving
+from scripted import After, serving
 
 ONE = ("--connections", "1")
 OUR_NAME = "1700000000.000000.x.S=24.eml"
@@ -52,6 +52,50 @@ def test_strange_files_are_held_and_never_sent(spool: Path, kind: str, name: str
     assert os.path.lexists(spool / f"{name}.err")
     assert f"ERROR: {name}: held file={name}.err reason=" in run.log
     assert len(server.mails) == 1
+
+
+def test_what_is_no_mail_is_reported_and_stays(spool: Path) -> None:
+    for name in ("notes.txt", "m\u00fcll", "arch.1.gz"):
+        (spool / name).touch()
+    for name in (".hidden", "arch.x.err", "lost+found"):
+        (spool / name).touch()
+    before = names(spool)
+    put(spool)
+    with serving() as server:
+        listed = forward(spool, server.port, options=["--dry-run"]).output
+        run = forward(spool, server.port)
+    assert (run.code, run.summary, names(spool)) == (0, "sent=1 kept=0 held=0", before)
+    assert f"{spool}: what is no mail stays there: arch.1.gz m\\xc3\\xbcll notes.txt\n" in run.log
+    assert listed.count("is no mail, and would stay there") == 3
+
+
+def _rename_over(spool: Path, name: str) -> None:
+    (spool / ".new").write_bytes(encoded(b"Subject: another\r\n\r\n"))
+    (spool / ".new").rename(spool / name)
+
+
+def _write_over(spool: Path, name: str) -> None:
+    (spool / name).write_bytes(encoded(b"Subject: another\r\n\r\n"))
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["removed", "moved"])
+@pytest.mark.parametrize("replace", [_rename_over, _write_over])
+def test_a_mail_that_came_under_a_name_in_use_is_not_taken_for_sent(
+    spool: Path, tmp_path: Path, replace: Callable[[Path, str], None], keep: bool
+) -> None:
+    """The old names are not made for once only, and people copy files about."""
+    name = "arch.Xy3zA9.eml"
+    (spool / name).write_bytes(encoded())
+    sent = tmp_path / "sent"
+    sent.mkdir()
+    options = ["--keep-sent", str(sent)] if keep else []
+    with serving(script={"LAST": [After("250 ok", lambda: replace(spool, name)), "250 ok"]}) as server:
+        run = forward(spool, server.port, options=options)
+        assert (run.code, run.summary, names(spool)) == (75, "sent=1 kept=1 held=0", [name])
+        assert f"WARNING: {name}: kept host= reason=" in run.log
+        assert forward(spool, server.port, options=options).code == 0
+    assert names(spool) == []
+    assert [mail.message for mail in server.mails] == [MESSAGE, b"Subject: another\r\n\r\n"]
 
 
 def test_many_strange_files_do_not_stop_the_run(spool: Path) -> None:
@@ -254,21 +298,24 @@ def test_where_nothing_can_be_taken_out_the_run_stops(
     assert calls <= 3, "a failed sync is not tried again"
 
 
-def test_what_is_delivered_while_a_batch_is_synced_is_the_next_batch() -> None:
+def test_what_is_delivered_while_a_batch_is_synced_is_the_next_batch(spool: Path) -> None:
+    directory = Directory(str(spool))
+    directory.open()
     batches: list[list[str]] = []
 
     def unexpected(error: Exception) -> None:
         raise error
 
     async def story() -> None:
-        removal = Removal(lambda batch: batches.append(list(batch)), unexpected)
+        removal = Removal(Spool(directory), lambda batch: batches.append(list(batch)), unexpected)
         for number in range(5):
-            await removal.add(str(number))
+            await removal.add(str(number), Stamp(0, 0, 0, 0))
         await removal.finish()
-        await removal.add("last")
+        await removal.add("last", Stamp(0, 0, 0, 0))
         await removal.finish()
         await removal.finish()
 
     asyncio.run(story())
+    directory.close()
     assert [name for batch in batches for name in batch] == ["0", "1", "2", "3", "4", "last"]
     assert len(batches) <= 3
