@@ -34,6 +34,7 @@ READ_SIZE = 64 * 1024
 # Between commands, and between pieces of content (RFC 5321 4.5.3.2.7).
 IDLE_SECONDS = 300.0
 
+NOT_ALLOWED = "554 5.7.1 The mail archive does not take mail from your address"
 FAULT = "451 4.3.0 The mail archive has a fault; see its log"
 
 # For aiosmtpd's own replies, by their beginning; the first that fits.
@@ -99,7 +100,9 @@ class Connection(SMTP):
         self.shared.join(self)
         super().connection_made(transport)
         self._reader: _Reader = _Reader(self._reader)  # type: ignore[assignment, arg-type] # all it calls
-        if self.shared.draining:
+        if not self.shared.admits(self.client):
+            self._turn_away()
+        elif self.shared.draining:
             self.drain()
 
     def eof_received(self) -> bool:
@@ -211,6 +214,13 @@ class Connection(SMTP):
         if self.transport is not None:
             self.transport.close()
         raise asyncio.CancelledError
+
+    def _turn_away(self) -> None:
+        """In place of the greeting, RFC 5321 3.1."""
+        assert self._handler_coroutine is not None
+        self._handler_coroutine.cancel()  # it has not begun yet
+        self._writer.write(f"{NOT_ALLOWED}\r\n".encode())
+        self._writer.close()
 
     def _say_goodbye(self) -> None:
         """The daemon ends."""

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import dataclasses
 import functools
+import json
 import os
 import socket
 import sys
@@ -14,12 +15,14 @@ from collections.abc import Sequence
 from benno_common import VERSION, commandline, config, daemon, log, logtarget, service
 from benno_common.listener import InetAddress
 from benno_common.maildrop import MailDrop
-from benno_smtp.properties import convert
+from benno_smtp.properties import Converted, convert
 from benno_smtp.session import Session
-from benno_smtp.settings import Settings
+from benno_smtp.settings import EVERYWHERE, Settings
 from benno_smtp.shared import Shared
 
 CONFIG = "/etc/benno-smtp/benno-smtp.conf"
+
+_OPEN = f"allowed_networks = {json.dumps(EVERYWHERE)}"
 
 _DESCRIPTION = """\
 Takes mail by SMTP and stores it, each with its envelope, in the archiver's import directory. A mail is
@@ -49,8 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check(path: str) -> int:
     """Print the file as it should be written."""
     try:
-        converted = convert(config.read(path), Settings)
-        config.parse(converted.text, path, Settings)
+        _, converted = _read(path)
     except config.ConfigError as error:
         print(f"benno-smtp: {error}", file=sys.stderr)  # noqa: T201 - who checks looks here
         return os.EX_CONFIG
@@ -68,12 +70,13 @@ def _start(given: argparse.Namespace) -> None:
 def _load(given: argparse.Namespace) -> Settings:
     """The effective settings. Raises Exit."""
     try:
-        converted = convert(config.read(given.config), Settings)
-        if converted.lines:
-            log.config_outdated(given.config, converted.lines)
-        settings = config.parse(converted.text, given.config, Settings)
+        settings, converted = _read(given.config)
     except config.ConfigError as error:
         raise service.Exit(os.EX_CONFIG, str(error)) from error
+    if converted.lines:
+        log.config_outdated(given.config, converted.lines)
+    if _OPEN in converted.lines:
+        log.open_to_all(given.config)
     changes = {"port": given.port, "import_directory": given.directory}
     try:
         return dataclasses.replace(
@@ -83,11 +86,26 @@ def _load(given: argparse.Namespace) -> Settings:
         raise service.Exit(os.EX_USAGE, str(error)) from error
 
 
+def _read(path: str) -> tuple[Settings, Converted]:
+    """The settings, and the file as it should be written. Raises ConfigError.
+
+    The older program took connections from everywhere, and its file goes on saying so.
+    """
+    converted = convert(config.read(path), Settings)
+    settings = config.parse(converted.text, path, Settings)
+    if not converted.lines or settings.allowed_networks is not None:
+        return settings, converted
+    opened = dataclasses.replace(settings, allowed_networks=EVERYWHERE)
+    # First of all: behind a table it would be a part of it.
+    return opened, Converted(f"{_OPEN}\n{converted.text}", (_OPEN, *converted.lines))
+
+
 def _service(settings: Settings) -> daemon.Service:
     def sessions(drop: MailDrop) -> Shared:
         return Shared(
             drop,
             hostname=settings.effective_hostname(),
+            allowed=settings.make_allowed(),
             gateways=settings.make_gateways(),
             max_message_size=settings.max_message_size,
         )

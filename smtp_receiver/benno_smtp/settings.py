@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from benno_common.config import Size
-from benno_common.networks import Networks
+from benno_common.networks import DEFAULT, Networks
 from benno_smtp.policy import Gateways
+
+EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 # What is not there yet must not seem to protect anything: who asks for it is told.
 _LATER = {
@@ -25,14 +27,16 @@ _LATER = {
 class Settings:
     """The keys, their types and their defaults.
 
-    listen: addresses, all if empty. hostname: in the greeting, the system's if empty. Sizes are octets
-    or `"500M"`; 0 is no limit, and no reserve. gateways: network → name. The keys of auth_* and tls_*
-    are those of the older program.
+    listen: addresses, all if empty. allowed_networks: who may connect, None for loopback and private
+    networks. hostname: in the greeting, the system's if empty. Sizes are octets or `"500M"`; 0 is no
+    limit, and no reserve. gateways: network → name. The keys of auth_* and tls_* are those of the older
+    program.
     """
 
     import_directory: str
     port: int = 2500
     listen: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] | None = None
     hostname: str = ""
     envelope_header: bool = True
     gateway: str | None = None
@@ -53,7 +57,7 @@ class Settings:
             if getattr(self, key):
                 raise ValueError(
                     f"{key}: this version has no {feature} yet; remove the line, "
-                    "and let a firewall say who may connect"
+                    "and let allowed_networks say who may connect"
                 )
         if not 0 <= self.port <= 65535:
             raise ValueError("port: a port is 65535 at the most; write: port = 2500")
@@ -61,8 +65,12 @@ class Settings:
             raise ValueError('import_directory: write: import_directory = "/srv/benno/inbox"')
         if not re.fullmatch(r"[A-Za-z0-9._-]*", self.hostname):
             raise ValueError('hostname: write a host name: hostname = "archive.example.org"')
-        for key in ("trusted_gateways", "gateways"):
-            _check_networks(key, getattr(self, key))
+        if self.allowed_networks is not None and not self.allowed_networks:
+            raise ValueError(
+                'allowed_networks: nobody could connect; write: allowed_networks = ["10.0.0.0/8"]'
+            )
+        for key in ("allowed_networks", "trusted_gateways", "gateways"):
+            _check_networks(key, getattr(self, key) or ())
         for key, names in (("gateway", [self.gateway or "x"]), ("gateways", [*self.gateways.values()])):
             if not all(re.fullmatch(r"[\x21-\x7e]+", name) for name in names):
                 raise ValueError(f"{key}: a name is printable ASCII without blanks")
@@ -71,11 +79,16 @@ class Settings:
         """The effective settings, for the log; without secrets."""
         secret = {"auth_user", "auth_pass", "keystore_pass", "key_pass"}
         shown = {name: value for name, value in dataclasses.asdict(self).items() if name not in secret}
+        shown["allowed_networks"] = self.make_allowed()
         return {name: value for name, value in shown.items() if value not in (None, "", {}, ())}
 
     def effective_hostname(self) -> str:
         """Never asks the DNS."""
         return self.hostname or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "localhost"
+
+    def make_allowed(self) -> Networks:
+        """Who may connect."""
+        return Networks(DEFAULT if self.allowed_networks is None else self.allowed_networks)
 
     def make_gateways(self) -> Gateways:
         return Gateways(self.gateway, Networks(self.trusted_gateways), self.gateways)

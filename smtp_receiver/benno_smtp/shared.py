@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass, field
 
 from benno_common import log
@@ -14,9 +15,10 @@ from benno_smtp.policy import Gateways
 
 @dataclass
 class Shared(Sessions):
-    """max_message_size: octets, 0 for no limit."""
+    """allowed: who may connect. max_message_size: octets, 0 for no limit."""
 
     hostname: str = "localhost"
+    allowed: Networks = field(default_factory=Networks)
     gateways: Gateways = field(default_factory=lambda: Gateways(None, Networks([])))
     max_message_size: int = 0
 
@@ -25,6 +27,14 @@ class Shared(Sessions):
         with contextlib.suppress(OSError):
             return directory_identity(self.drop.directory.place.fd)
         return ""
+
+    def admits(self, client: str) -> bool:
+        """Whether a client may connect; else it is logged, with the line that would let it in."""
+        if client in self.allowed:
+            return True
+        line = json.dumps([*str(self.allowed).split(","), client.partition("%")[0]])
+        log.peer_refused(client, f"to allow it too, write allowed_networks = {line}")
+        return False
 
     def refused(
         self,

@@ -95,7 +95,7 @@ WRONG = {
     ),
     "TLS": (
         "tls_enabled = true",
-        "tls_enabled: this version has no TLS yet; remove the line, and let a ",
+        "tls_enabled: this version has no TLS yet; remove the line, and let allowed_networks ",
     ),
     "unknown key": ("prot = 1", ": prot: unknown key; did you mean port?"),
     "no TOML": ("port = 25x", ": port: "),
