@@ -8,6 +8,7 @@ test says otherwise.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import smtplib
@@ -114,7 +115,7 @@ def running(root: Path, milter: str, *, chroot: bool = False, extra: str = "") -
         if parent.stat().st_uid == 0 and str(parent).startswith("/tmp"):
             parent.chmod(parent.stat().st_mode | 0o011)
     shutil.chown(root / "data", "postfix")
-    (root / "etc" / "main.cf").write_text(_MAIN.format(root=root, milter=milter) + extra)
+    (root / "etc" / "main.cf").write_text(_once_each(_MAIN.format(root=root, milter=milter) + extra))
     (root / "etc" / "master.cf").write_text(_MASTER.format(port=port, chroot="y" if chroot else "n"))
     postfix = Postfix(root, port)
     command = ["postfix", "-c", str(root / "etc")]
@@ -129,6 +130,16 @@ def running(root: Path, milter: str, *, chroot: bool = False, extra: str = "") -
     finally:
         os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "Postfix has ended")
+
+
+def _once_each(main_cf: str) -> str:
+    """Each parameter as it was set last.
+
+    Of a parameter that is set twice all processes warn, postlogd too, to itself and before it reads: it
+    then waits for ever where its socket is full.
+    """
+    settings = {line.partition("=")[0].strip(): line for line in re.split(r"\n(?!\s)", main_cf)}
+    return "\n".join(settings.values()) + "\n"
 
 
 def _answers(port: int) -> bool:
