@@ -23,7 +23,10 @@ PROGRAMS = {
     "benno-smtp": "benno_smtp",
 }
 
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed"),
+]
 
 # compopt works only where readline asks. The function is what `complete -F` names.
 _ASK = """\

@@ -18,6 +18,8 @@ from daemon import read
 from demonstration import main
 from waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 MAIN = "import sys; from demonstration import main; sys.exit(main())"
 

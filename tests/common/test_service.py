@@ -23,6 +23,8 @@ from benno_common import log, logtarget, service
 from benno_milter import program
 from mta import MTA
 
+pytestmark = pytest.mark.slow
+
 
 class Systemd:
     """What systemd listens on for a service's readiness."""

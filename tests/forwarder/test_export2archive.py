@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CRON = Path(__file__).parents[2] / "cron"
 SCRIPT = CRON / "benno-export2archive"
 STUB = "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit ${STUB_EXIT-0}\n"

@@ -18,6 +18,8 @@ from forwarding import MESSAGE, command, forward, names, put
 from scripted import EVERYTHING, STALL, WaitFor, serving
 from waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 ONE = ("--connections", "1")
 
 

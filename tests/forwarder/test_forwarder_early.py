@@ -11,6 +11,8 @@ import pytest
 
 from forwarding import forward, names, put
 
+pytestmark = pytest.mark.slow
+
 LARGE = b"x" * 70 + b"\r\n"
 HASTY = b"250 2.0.0 stored\r\n"
 

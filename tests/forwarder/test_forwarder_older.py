@@ -21,6 +21,8 @@ from benno_common.envelope import Envelope
 from corpus import corpus
 from forwarding import MESSAGE, forward, names, put
 
+pytestmark = pytest.mark.slow
+
 # The reply to EHLO; None: it is not known.
 OLDER = "250-archive.test\r\n250-8BITMIME\r\n250 Ok"
 SERVERS = pytest.mark.parametrize("hello", [OLDER, None], ids=["older benno-smtp", "HELO only"])

@@ -16,6 +16,8 @@ from forwarding import MESSAGE, forward, names, put
 from scripted import CLOSE, EVERYTHING, STALL, Action, Script, Stored, Then, Where, serving
 from waiting import free_port
 
+pytestmark = pytest.mark.slow
+
 ONE = ("--connections", "1")
 PHASES = {
     "MAIL": EVERYTHING,

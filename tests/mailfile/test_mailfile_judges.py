@@ -15,6 +15,8 @@ from hostile import BLOCK, HOSTILE, RECIPIENTS, SEEN, SENDER, random_mails
 from judges import JUDGES, Seen, missing_java
 from mailfile_streams import encode
 
+pytestmark = pytest.mark.slow
+
 needs_java = pytest.mark.skipif(missing_java() is not None, reason=str(missing_java()))
 EACH_JUDGE = pytest.mark.parametrize(
     "judge",

@@ -22,6 +22,8 @@ from mta import MTA, Header, message_of
 from processes import descriptors
 from waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 HEADERS: list[Header] = [
     (b"Subject", b" hi\n\tthere"),
     (b"X-REAL-RCPTTO", b" <forged@example.org>"),

@@ -19,6 +19,8 @@ from mta import MTA, message_of, packet, strings
 from processes import descriptors, resident
 from waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 CONTINUE = (b"c", b"")
 HEADERS = [(b"Subject", b" hi\n\tthere"), (b"X", b" y")]
 MESSAGE = message_of(HEADERS, b"body\r\n")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -27,6 +28,8 @@ from milter_packets import (
 from mta import ALL_PROTOCOL, LEADING_SPACE, MTA, packet
 from processes import descriptors
 from waiting import wait_for
+
+pytestmark = pytest.mark.slow
 
 addresses = st.sampled_from([b"<a@b>", b"<c@d>", b"<>", b"", b"e", b"<<f>>", b"<g", b"<x\ry>", b"x\ny"])
 octets = st.binary(min_size=1, max_size=10)

@@ -20,6 +20,8 @@ from load import send
 from mta import MTA
 from waiting import free_port, wait_for
 
+pytestmark = pytest.mark.slow
+
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 

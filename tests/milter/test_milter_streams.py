@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,8 @@ from milter_packets import (
     rcpt,
 )
 from mta import ALL_PROTOCOL, LEADING_SPACE, NO_REPLIES, packet
+
+pytestmark = pytest.mark.slow
 
 examples = settings(derandomize=True, deadline=None, max_examples=100)
 

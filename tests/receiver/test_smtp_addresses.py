@@ -20,6 +20,8 @@ from mailfile_streams import encode
 from receiver_daemon import Receiver
 from smtp import Client
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
 
 # Within the brackets; all of them are stored as they are.

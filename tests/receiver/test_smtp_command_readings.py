@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from benno_common.xtext import encode_xtext
 from benno_smtp.command import CommandError, MailCommand, RcptCommand, parse_mail, parse_rcpt
 
+pytestmark = pytest.mark.slow
+
 examples = settings(derandomize=True, deadline=None, max_examples=300)
 
 REPLY = re.compile(r"5[0-9][0-9] 5\.[0-9]\.[0-9] [\x20-\x7e]{1,100}")

@@ -21,6 +21,8 @@ from mailfile_streams import encode
 from receiver_daemon import Receiver
 from smtp import Client, stuffed
 
+pytestmark = pytest.mark.slow
+
 Send = Callable[[Client, bytes], str]
 
 ENVELOPE = Envelope(b"a@b", (b"c@d", b"e@f"))

@@ -16,6 +16,8 @@ from receiver_daemon import Receiver
 from smtp import Client
 from waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 GROUP = 25  # connections at once
 
 # Two mails, one by DATA and one by BDAT; what the session says up to the end of each.

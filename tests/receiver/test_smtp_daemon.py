@@ -22,6 +22,8 @@ from benno_smtp.shared import Shared
 from receiver_daemon import Receiver
 from smtp import Client, stuffed
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
 MAIL = (b"a@b", (b"c@d",), MESSAGE)
 SHUTTING_DOWN = "421 4.3.2 The mail archive is shutting down"

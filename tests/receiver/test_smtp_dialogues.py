@@ -22,6 +22,8 @@ import receiver_daemon
 from receiver_daemon import Receiver
 from smtp import Client
 
+pytestmark = pytest.mark.slow
+
 DIALOGUES = sorted((Path(__file__).parent / "dialogues").glob("*.txt"))
 
 Mail = tuple[bytes, tuple[bytes, ...], bytes]

@@ -17,6 +17,8 @@ from mailfile_streams import encode
 from receiver_daemon import Receiver
 from smtp import Client
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
 TRUSTED = 'trusted_gateways = ["127.0.0.0/8"]\n'
 FORGED = b"X-BENNO-GW: evil\r\nX-REAL-RCPTTO: <evil@d>\r\n" + MESSAGE

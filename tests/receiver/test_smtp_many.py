@@ -14,6 +14,8 @@ import receiver_daemon
 from receiver_daemon import Receiver
 from smtp import Client
 
+pytestmark = pytest.mark.slow
+
 Mail = tuple[bytes, tuple[bytes, ...], bytes]
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"

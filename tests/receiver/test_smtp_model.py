@@ -21,6 +21,8 @@ import receiver_daemon
 from receiver_daemon import Receiver
 from smtp import Client, stuffed
 
+pytestmark = pytest.mark.slow
+
 MAX_SIZE = 100
 
 addresses = st.sampled_from([b"a@b", b"c@d", b'"e f"@g', b"@h:i@j", b""])

@@ -16,6 +16,8 @@ from benno_smtp import program
 from benno_smtp.properties import convert
 from benno_smtp.settings import EVERYWHERE, Settings
 
+pytestmark = pytest.mark.slow
+
 INBOX = 'import_directory = "/srv/benno/inbox"\n'
 
 

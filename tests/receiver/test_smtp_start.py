@@ -14,6 +14,8 @@ import receiver_daemon
 from smtp import Client
 from waiting import free_port
 
+pytestmark = pytest.mark.slow
+
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 

@@ -16,6 +16,8 @@ from processes import descriptors
 from smtp import Client, stuffed
 from waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 SMALL = b"Subject: small\r\n\r\nbody\r\n"
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 300_000 + b"\r\n"
 # Commands, if anybody takes them for such.
