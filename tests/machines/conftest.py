@@ -6,6 +6,7 @@ editor. A story leaves the pair as it found it: running, without mail.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -28,6 +29,20 @@ def pytest_runtest_makereport(
     if report.failed and room:
         report.sections += room.logs()
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Only the stories of our part: those whose host, or mail server, has this Debian."""
+    part = os.environ["BENNO_MACHINE_PART"]
+    ours = [item for item in items if _suite(item) == part]
+    config.hook.pytest_deselected(items=[item for item in items if item not in ours])
+    items[:] = ours
+
+
+def _suite(item: pytest.Item) -> str:
+    assert isinstance(item, pytest.Function)
+    (given,) = item.callspec.params.values()
+    return given if isinstance(given, str) else str(given[0])  # type: ignore[index]
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ class Machine:
         self.disk.mount()
         (self.root / "etc" / "hostname").write_text(f"{self.name}\n")
         self._cable.plug_in()
-        self._group = cgroup.Group(f"{os.getpid()}.{self.name}")
+        self._group = cgroup.Group(f"{self.root.parent.name}.{self.name}")
         join = f"echo 0 >{shlex.quote(self._group.procs())} && exec "
         with self.console.open("ab") as console:
             self._supervisor = subprocess.Popen(
@@ -129,11 +129,8 @@ class Machine:
         self.root.rmdir()
         self._image.unlink()
 
-    def cut_cable(self) -> None:
-        self._cable.cut()
-
-    def mend_cable(self) -> None:
-        self._cable.mend()
+    def ask_silent_peers(self) -> None:
+        self._cable.ask_silent_peers()
 
     # Commands
 

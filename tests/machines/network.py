@@ -50,12 +50,19 @@ class Cable:
         for command in ("link set lo up", f"addr add {self._address}/24 dev eth0", "link set eth0 up"):
             _ip(f"-n {name} {command}")
 
+    def ask_silent_peers(self) -> None:
+        """From now on the machine's kernel sees after seconds, not hours, that a peer is gone, tcp(7).
+
+        So that nobody waits here for all of SMTP's ten minutes for the answer of a host that was
+        switched off.
+        """
+        settings = {"keepalive_time": 5, "keepalive_intvl": 2, "keepalive_probes": 3}
+        writes = [f"echo {value} >/proc/sys/net/ipv4/tcp_{name}" for name, value in settings.items()]
+        _run("nsenter", f"--net={self.path}", "sh", "-ec", "\n".join(writes))
+
     def cut(self) -> None:
         """Nothing gets through any more, in either direction, and nobody is told."""
         _ip(f"link set {self._name} down")
-
-    def mend(self) -> None:
-        _ip(f"link set {self._name} up")
 
     def unplug(self) -> None:
         _ip(f"link delete {self._name}")

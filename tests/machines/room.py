@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from machines import cgroup, network, site
+from machines import network, site
 from machines.machine import Machine
 
 
@@ -16,7 +16,6 @@ class Room:
 
     def __init__(self) -> None:
         network.make()
-        cgroup.sweep()
         self.packages = site.packages(Path(os.environ["BENNO_MACHINE_PACKAGES"]))
         self._directory = Path(os.environ["BENNO_MACHINE_ROOM"])
         self._addresses = (f"{network.NET}.{host}" for host in itertools.count(11))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,7 @@ from waiting import wait_for
 
 pytestmark = pytest.mark.system
 
+OVERRIDE = "/etc/systemd/system/benno-milter.service.d/override.conf"
 RECEIVER_CONFIG = "/etc/benno-smtp/benno-smtp.conf"
 
 
@@ -48,13 +50,13 @@ def _milter_by_tcp(pair: Pair, room: Room) -> Iterator[None]:
         pair.mail.restart("postfix")
         pair.archive.run("apt-get", "purge", "--yes", "benno-milter")
     assert pair.archive.is_active("benno-smtp")
+    assert not pair.archive.path(OVERRIDE).parent.exists()
 
 
 def test_without_postfix(pair: Pair, room: Room) -> None:
     """The package finds no Postfix and lets the milter listen on TCP; mail lands in its directory."""
     with _milter_by_tcp(pair, room):
-        override = pair.archive.path("/etc/systemd/system/benno-milter.service.d/override.conf")
-        assert "22500" in override.read_text()
+        assert "22500" in pair.archive.path(OVERRIDE).read_text()
         assert re.search(r"started .*port=22500", pair.archive.log("benno-milter"))
         sending.send(pair.story, pair.mail.address, *[sending.letter(size) for size in (10, 100_000)])
         sending.sendmail(pair.story, pair.mail, sending.letter())
@@ -72,6 +74,48 @@ def test_milter_and_receiver_on_one_host(pair: Pair, room: Room) -> None:
         pair.settle()
         assert len(pair.inbox()) >= len(pair.story.accepted)
     check(pair.story, pair.inbox())  # purge takes no mail
+
+
+def test_without_unnamed_files(pair: Pair) -> None:
+    """As on NFS: here there is no /proc to give them names. The hardened units allow what it takes.
+
+    The milter runs with group postfix, and the directory around hands on no group.
+    """
+    with _without_proc(pair.mail, "benno-milter"), _without_proc(pair.archive, "benno-smtp"):
+        sending.send(pair.story, pair.mail.address, *[sending.letter(size) for size in (10, 1_000_000)])
+        assert _groups(pair.spool()) == {_gid(pair.mail)}
+        pair.forward()
+        pair.settle()
+        assert len(pair.inbox()) == len(pair.story.accepted) == 2
+        assert _groups(pair.inbox()) == {_gid(pair.archive)}
+
+
+@contextmanager
+def _without_proc(machine: Machine, unit: str) -> Iterator[None]:
+    parent = machine.path(INBOX).parent
+    drop_in = machine.path(f"/etc/systemd/system/{unit}.service.d/test.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nInaccessiblePaths=/proc\n")
+    machine.run("chown", "benno:root", "/srv/benno")
+    try:
+        machine.run("systemctl", "daemon-reload")
+        machine.restart(unit)
+        assert list(parent.glob(".inbox.*.staging")), "no file is staged"
+        yield
+    finally:
+        drop_in.unlink()
+        drop_in.parent.rmdir()
+        machine.run("chown", "benno:benno", "/srv/benno")
+        machine.run("systemctl", "daemon-reload")
+        machine.restart(unit)
+
+
+def _groups(files: list[Path]) -> set[int]:
+    return {path.stat().st_gid for path in files}
+
+
+def _gid(machine: Machine) -> int:
+    return int(machine.run("getent", "group", "benno").split(":")[2])
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,12 @@ def test_installed_with_apt(pair: Pair) -> None:
 
 
 def _can_be_followed(pair: Pair, message: bytes) -> None:
-    """From the queue id to the file in the archive, with the same SHA-256 in all three logs."""
+    """From the queue id to the file in the archive, by names and the same SHA-256 in all three logs."""
     sha256 = hashlib.sha256(message).hexdigest()
-    (queue_id,) = re.findall(rf"(\S+): stored .*sha256={sha256}", pair.mail.log("benno-milter"))
+    milter = re.findall(rf"(\S+): stored file=(\S+) .*sha256={sha256}", pair.mail.log("benno-milter"))
+    ((queue_id, spooled),) = milter
     assert queue_id in pair.mail.log("postfix/qmgr")
-    sent = rf'sent .*sha256={sha256}.*reply="250 .* Stored as (\S+)"'
+    sent = rf'{spooled}: sent .*sha256={sha256}.*reply="250 .* Stored as (\S+)"'
     (archived,) = re.findall(sent, pair.mail.log("benno-milter2smtp"))
     (stored,) = re.findall(rf"stored file=(\S+) .*sha256={sha256}", pair.archive.log("benno-smtp"))
     assert stored == archived

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,6 +18,7 @@ def test_archive_host(pair: Pair) -> None:
     """In the middle of a transfer, without a word to the mail server; then all drains by itself."""
     letters = [sending.letter(size) for size in (500, 20_000, 200_000) * 150]
     sending.send(pair.story, pair.mail.address, *letters)
+    pair.mail.ask_silent_peers()
     edit(pair.mail, CRON, r"^#\*/15 ", "* ")
     try:
         with ThreadPoolExecutor(1) as threads:
@@ -26,6 +28,9 @@ def test_archive_host(pair: Pair) -> None:
             assert len(pair.spool()) > 20, "the transfer was at its end"
             pair.archive.boot()
             run.result()
+        ends = re.findall("ended: .*", pair.mail.log("benno-milter2smtp"))
+        torn = [end for end in ends if re.match(r"ended: sent=[1-9]\d* kept=[1-9]", end)]
+        assert torn, f"no run was cut off in the middle: {ends}"
         pair.settle(seconds=130)
     finally:
         edit(pair.mail, CRON, r"^\* ", "#*/15 ")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import load
+import smtp
 from load import Story
 from machines import network, old_packages, sending, tree
 from machines.machine import Machine
@@ -36,6 +38,13 @@ CONFIGURATION = "/etc/benno-smtp/benno-smtp.conf"
 SPOOL = "/home/mail spool"
 IMPORT = "/opt/archive/import"
 SOCKET = "archive/b.sock"  # below Postfix's queue directory
+
+# What the packages make.
+_MADE = (
+    *("/etc/benno-smtp", SETTINGS, CRON, "/etc/systemd/system/benno-milter.service.d"),
+    *("/srv/benno", "/var/lib/benno-gateway", "/var/spool/postfix/benno-milter", "/run/benno-milter"),
+    *("/usr/share/benno-milter", "/usr/share/benno-smtp"),
+)
 
 _OUTSIDE = "192.0.2"  # neither loopback nor private
 
@@ -120,10 +129,12 @@ def test_mail_flows(upgraded: Host) -> None:
 
 def test_receiver_stays_open(upgraded: Host) -> None:
     """Who could send before can send now, and the administrator was told."""
+    configuration = upgraded.machine.path(CONFIGURATION).read_text()
+    assert '\nallowed_networks = ["0.0.0.0/0", "::/0"]\n' in configuration
     outside = _connect_from_outside(upgraded.machine)
     (reply,) = sending.send(upgraded.story, outside, sending.letter(), port=sending.RECEIVER)
     assert reply.startswith("250"), reply
-    assert "WARNING" in upgraded.said
+    assert "WARNING: everybody who reaches it may go on archiving any mail" in upgraded.said
 
 
 def _connect_from_outside(machine: Machine) -> str:
@@ -152,9 +163,26 @@ def test_removed_installed_purged(upgraded: Host, room: Room) -> None:
     assert machine.run("systemctl", "--failed", "--quiet", "--plain").strip() == ""
 
 
+@pytest.mark.parametrize("suite", tree.SUITES[:1])
+def test_milter_by_tcp_stays_open(room: Room, suite: str, tmp_path: Path) -> None:
+    """The same for the old milter on a host without Postfix, which took connections from everywhere."""
+    machine = room.booted("tcp", suite)
+    old_milter, _ = old_packages.build(tmp_path)
+    apt_install(machine, old_milter)
+    edit(machine, SETTINGS, r"^SOCKET=.*", "SOCKET_TYPE=inet\nSOCKET=22500")
+    said = apt_install(machine, room.packages["benno-milter"])
+    assert "WARNING: --allow 0.0.0.0/0 ::/0; name your mail servers there instead" in said
+    assert load.send((_connect_from_outside(machine), 22500)) == "accepted"
+    assert len(mail_files(machine, INBOX)) == 1
+    room.clear(machine)
+
+
 @pytest.mark.parametrize("suite", tree.SUITES)
 def test_installed_in_a_chroot(room: Room, suite: str) -> None:
-    """Without a running systemd, both packages and Postfix at once; after the first boot it works."""
+    """Without a running systemd, both packages and Postfix at once; after the first boot it works.
+
+    Then purged, where all mail has been taken out: of what the packages made nothing is left.
+    """
     machine, story = room.machine(f"new-{suite}", suite), Story()
     install_in_chroot(machine, room.packages["benno-milter"], room.packages["benno-smtp"], "postfix")
     machine.boot()
@@ -165,5 +193,13 @@ def test_installed_in_a_chroot(room: Room, suite: str) -> None:
     sending.send(story, machine.address, sending.letter(), port=sending.RECEIVER)
     assert len(story.accepted) == 2
     check(story, mail_files(machine, INBOX))
-    assert not answers(machine, sending.RECEIVER, _connect_from_outside(machine)), "open to all"
+    outside = _connect_from_outside(machine)
+    with smtp.Client(sending.RECEIVER, 30, host=outside, greeting=b"") as client:
+        assert client.replies[0].startswith("554 5.7.1 ")
+        assert client.hung_up()
+    assert "write allowed_networks = [" in machine.log("benno-smtp")
+    for path in mail_files(machine, INBOX):
+        path.unlink()
+    machine.run("apt-get", "purge", "--yes", "benno-milter", "benno-smtp")
+    assert [place for place in _MADE if machine.path(place).exists()] == []
     room.clear(machine)
