@@ -46,9 +46,9 @@ class Row:
 
 
 def collect(directory: Path) -> tuple[list[Archived], list[Path]]:
-    """The mail files in a directory, oldest first, and what is none."""
+    """The mail files in a directory, oldest first, and what is none; the receiver's mark is hidden."""
     archived, foreign = [], []
-    for path in sorted(directory.iterdir()):
+    for path in sorted(path for path in directory.iterdir() if not path.name.startswith(".")):
         try:
             archived.append(Archived(path, *read(path)))
         except (MailFileError, OSError):

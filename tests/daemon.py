@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benno_common.mailfile import Decoder
+from directories import contents
 from waiting import wait_for
 
 COMMAND = (sys.executable, "-c", "import sys; from benno_milter.program import main; sys.exit(main())")
@@ -42,8 +43,7 @@ class Daemon:
         return int(re.findall(r"benno-milter\[(\d+)\]: INFO: started", self.log)[0])
 
     def files(self) -> list[Path]:
-        """The visible files in the spool, oldest first."""
-        return sorted(path for path in self.spool.iterdir() if path.name != "lost+found")
+        return contents(self.spool)
 
     def mails(self) -> list[tuple[bytes, tuple[bytes, ...], bytes]]:
         """Sender, recipients and message of each file, in order."""

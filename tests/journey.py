@@ -16,6 +16,7 @@ import forwarding
 import postfix
 from benno_common.envelope import Envelope
 from benno_common.mailfile import Decoder
+from directories import contents
 from forwarding import Run
 
 # main.cf: mail that was accepted stays in the queue, where it can be looked at.
@@ -70,7 +71,7 @@ def read(path: Path) -> tuple[Envelope, bytes]:
 
 def mails(directory: Path) -> dict[str, tuple[Envelope, bytes]]:
     """All that lie in a directory, by file name. Raises MailFileError for what is none."""
-    return {path.name: read(path) for path in directory.iterdir()}
+    return {path.name: read(path) for path in contents(directory)}
 
 
 @dataclass(frozen=True)

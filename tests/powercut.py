@@ -28,6 +28,7 @@ from pathlib import Path
 
 import pytest
 
+from directories import contents
 from waiting import wait_for
 
 MIB = 1 << 20
@@ -86,7 +87,7 @@ class Disk:
 
     def files(self) -> list[Path]:
         """What lies at its top."""
-        return [path for path in self.path.iterdir() if path.name != "lost+found"]
+        return contents(self.path)
 
     def empty(self) -> None:
         """Remove the files at its top for good."""

@@ -108,7 +108,7 @@ class Disposal:
             self.stopped = True
 
     def lost(self, name: str, delivery: Delivery, reason: str, losses: int) -> None:
-        """The connection was lost in the middle of this mail. losses: of the route when it was begun."""
+        """The connection was lost in the middle of a mail. losses: those before it was begun."""
         self.keep(name, str(self._route.host_of(delivery)), reason)
         if not delivery.ending:
             self._again.append(name)

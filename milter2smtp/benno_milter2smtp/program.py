@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from benno_common import VERSION, commandline, log, service
 from benno_common.durable import Directory, DirectoryUnusable
-from benno_common.identity import directory_identity
+from benno_common.identity import is_marked
 from benno_common.spool import Spool
 from benno_milter2smtp import listing, options
 from benno_milter2smtp.lock import locked
@@ -85,7 +85,7 @@ async def _run(
     spool = Spool(directory)
     run = QueueRun(
         spool,
-        Route(settings.hosts, settings.timeout, directory_identity(directory.place.fd)),
+        Route(settings.hosts, settings.timeout, functools.partial(is_marked, directory.place.fd)),
         Removal(spool, take_out, failed),
         connections=settings.connections,
         normalize=settings.normalize,

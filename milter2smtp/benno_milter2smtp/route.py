@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benno_common import log
@@ -75,12 +76,12 @@ def _is_name(text: str) -> bool:
 
 
 class Route:
-    """The hosts that are left. timeout: seconds. identity: of the spool, empty if not known."""
+    """The hosts that are left. timeout: seconds. is_ours: whether an identity is that of the spool."""
 
-    def __init__(self, hosts: list[Host], timeout: float, identity: str) -> None:
+    def __init__(self, hosts: list[Host], timeout: float, is_ours: Callable[[str], bool]) -> None:
         self._hosts = list(hosts)
         self._timeout = timeout
-        self._identity = identity
+        self._is_ours = is_ours
         self._open: dict[Delivery, Host] = {}
         self.losses = 0  # of connections, in a row
         self._closing: set[asyncio.Task[None]] = set()
@@ -157,7 +158,7 @@ class Route:
         return host in self._open.values()
 
     def _expect_other_directory(self, delivery: Delivery, host: Host) -> None:
-        if self._identity and delivery.offer.directory == self._identity:
+        if self._is_ours(delivery.offer.directory):
             del self._open[delivery]
             delivery.abort()
             reason = (

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from benno_common import VERSION, commandline, config, daemon, log, logtarget, service
+from benno_common.identity import Mark
 from benno_common.listener import InetAddress
 from benno_common.maildrop import MailDrop
 from benno_smtp.properties import Converted, convert
@@ -102,13 +103,16 @@ def _read(path: str) -> tuple[Settings, Converted]:
 
 def _service(settings: Settings) -> daemon.Service:
     def sessions(drop: MailDrop) -> Shared:
-        return Shared(
+        shared = Shared(
             drop,
             hostname=settings.effective_hostname(),
             allowed=settings.make_allowed(),
             gateways=settings.make_gateways(),
             max_message_size=settings.max_message_size,
+            mark=Mark(f"{socket.gethostname()} {settings.listen} {settings.port}"),
         )
+        shared.identity()
+        return shared
 
     return daemon.Service(
         directory=settings.import_directory,

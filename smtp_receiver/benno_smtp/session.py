@@ -133,8 +133,7 @@ class Session(Connection):
         """What EHLO offers."""
         offered = ["PIPELINING", "8BITMIME", "SMTPUTF8", f"SIZE {self.shared.max_message_size}"]
         offered += ["CHUNKING", "BINARYMIME", "DSN", "ENHANCEDSTATUSCODES"]
-        if ours := self.shared.identity():
-            offered.append(f"{identity.KEYWORD} {ours}")
+        offered.append(f"{identity.KEYWORD} {self.shared.identity()}")
         if self.shared.gateways.trusts(self.client):
             offered.append("XBENNO")
         return [*offered, "HELP"]

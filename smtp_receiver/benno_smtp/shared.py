@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from benno_common import log
 from benno_common.daemon import Sessions
-from benno_common.identity import directory_identity
+from benno_common.identity import Mark
 from benno_common.networks import Networks
 from benno_smtp.policy import Gateways
 
@@ -21,12 +21,13 @@ class Shared(Sessions):
     allowed: Networks = field(default_factory=Networks)
     gateways: Gateways = field(default_factory=lambda: Gateways(None, Networks([])))
     max_message_size: int = 0
+    mark: Mark = field(default_factory=lambda: Mark(""))
 
     def identity(self) -> str:
-        """That of the import directory as it is open now, for EHLO; empty where it is not."""
-        with contextlib.suppress(OSError):
-            return directory_identity(self.drop.directory.place.fd)
-        return ""
+        """What names the import directory as it is open now in the EHLO reply."""
+        with contextlib.suppress(OSError):  # of a disk in trouble, which refuses mail anyway
+            self.mark.put(self.drop.directory.place.fd)
+        return self.mark.identity
 
     def admits(self, client: str) -> bool:
         """Whether a client may connect; else it is logged, with the line that would let it in."""

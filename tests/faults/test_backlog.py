@@ -22,6 +22,7 @@ import pytest
 import journey
 import receiver_daemon
 from benno_common.spool import WINDOW
+from directories import contents
 from forwarding import ENVELOPE, command, encoded
 from waiting import wait_for
 
@@ -99,5 +100,5 @@ def test_backlog(place: Path) -> None:
     assert STOP_AFTER // 2 < len(sent) < COUNT
     assert sent == received == waiting[: len(sent)]
     assert sorted(os.listdir(place / "spool")) == waiting[len(sent) :]
-    assert len(os.listdir(place / "inbox")) == len(sent)
+    assert len(contents(place / "inbox")) == len(sent)
     assert memory < MEMORY

@@ -18,6 +18,7 @@ import injection
 import killing
 import powercut
 import receiver_daemon
+from directories import contents
 from load import Story
 from smtp_load import Connection, make_message, note_accepted, note_sent
 
@@ -69,17 +70,17 @@ def test_killed_before_every_call(
     powercut.need("strace")
     inbox = tmp_path / "inbox"
     story, calls, _ = send_and_kill(inbox, send, find, traced)
-    assert len(story.accepted) == len(list(inbox.iterdir())) == 1
+    assert len(story.accepted) == len(contents(inbox)) == 1
     assert killing.is_within(expected, calls), calls
     empty(inbox)
     kept = killed = 0
     for kill in killing.kills(calls):
         story, _, dead = send_and_kill(inbox, send, find, traced, kill)
-        files = list(inbox.iterdir())
-        assert story.faults(files) == [], f"{kill} in {calls}"
-        assert len(files) <= 1
+        left = contents(inbox)
+        assert story.faults(left) == [], f"{kill} in {calls}"
+        assert len(left) <= 1
         killed += dead
-        kept += bool(files)
+        kept += bool(left)
         empty(inbox)
     print(f"killed in {calls}: {killed}; {kept} times the mail was there")
     assert killed > 0.7 * len(killing.kills(calls))  # octets may come in one piece, or in two
@@ -111,7 +112,7 @@ def send_and_kill(
 
 
 def empty(inbox: Path) -> None:
-    for path in inbox.iterdir():
+    for path in contents(inbox):
         path.unlink()
 
 

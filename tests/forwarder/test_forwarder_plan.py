@@ -58,7 +58,7 @@ def refusal(
         (["SIZE -1"], Offer(size=True)),
         (["SIZE \u0661"], Offer(size=True)),
         (["BINARYMIME", "SMTPUTF8", "XBENNO"], Offer(binary=True, utf8=True, xbenno=True)),
-        (["XBENNODIR 0123456789abcdef"], Offer(directory="0123456789abcdef")),
+        (["XBENNODIR 0123456789abcdef.00"], Offer(directory="0123456789abcdef.00")),
         (["XBENNODIR"], NONE),
         (["XPIPELINING", "AUTH PLAIN CHUNKING"], NONE),
     ],

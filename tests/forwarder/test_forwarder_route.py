@@ -41,7 +41,7 @@ def play(
         return await attempts.pop(0)(host)
 
     async def run() -> None:
-        await story(Route([FIRST, SECOND], 1, ""), attempts)
+        await story(Route([FIRST, SECOND], 1, lambda _: False), attempts)
         assert attempts == []
 
     monkeypatch.setattr(route_module, "_connect_any", connect_any)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benno_common.envelope import Envelope
-from benno_common.identity import directory_identity
+from benno_common.identity import Mark
 from benno_milter2smtp import delivery
 from forwarding import MESSAGE, forward, names, put
 from scripted import CLOSE, EVERYTHING, STALL, Action, Script, Stored, Then, Where, serving
@@ -344,13 +344,16 @@ def test_the_way_back_into_the_same_spool_is_seen_before_the_first_mail(
     spool: Path, offers: tuple[str, ...]
 ) -> None:
     name = put(spool)
+    mark = Mark("some receiver")
     fd = os.open(spool, os.O_RDONLY)
-    identity = directory_identity(fd)
+    mark.put(fd)
     os.close(fd)
+    (hidden,) = [file for file in names(spool) if file != name]
+    identity = mark.identity
     with serving(offers=(*offers, f"XBENNODIR {identity}")) as server:
         run = forward(spool, server.port)
-    assert (run.code, names(spool)) == (78, [name])
+    assert (run.code, names(spool)) == (78, [hidden, name])
     assert "writes into this spool" in run.log
     assert not [line for line in server.dialogue() if "MAIL" in line]
-    with serving(offers=(*offers, f"XBENNODIR {identity[::-1]}")) as server:
-        assert forward(spool, server.port).code == 0
+    with serving(offers=(*offers, f"XBENNODIR {Mark('some receiver').identity}")) as server:
+        assert forward(spool, server.port).code == 0, "it wrote another word"

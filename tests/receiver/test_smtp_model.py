@@ -53,7 +53,7 @@ class Model:
         return "250"
 
     def rcpt(self, address: bytes | None) -> str:
-        if self.sender is None or self.content is not None:
+        if self.sender is None or self.content is not None or self.refused:
             return "503"
         if not address:
             return "5"
@@ -62,6 +62,7 @@ class Model:
 
     def chunk(self, data: bytes, *, last: bool) -> str:
         if not self.recipients or self.refused:
+            self.refused = self.sender is not None  # until RSET
             return "503"
         self.content = (self.content or b"") + data
         self.refused = len(self.content) > MAX_SIZE

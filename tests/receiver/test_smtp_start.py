@@ -44,7 +44,7 @@ def test_options_win(tmp_path: Path) -> None:
         with Client(port) as client:
             assert client.send(b"a@b", [b"c@d"], b"x\r\n").startswith("250")
         assert receiver.files() == []
-        assert len(list(other.iterdir())) == 1
+        assert len(list(other.glob("*.eml"))) == 1
         assert f"started version=3.0.0.dev0 import_directory={other} port={port} " in receiver.log
 
 
