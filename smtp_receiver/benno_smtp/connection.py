@@ -8,6 +8,8 @@ aiosmtpd reads command lines and calls `smtp_VERB`. Its habits that matter here,
   to its end; the next read finds that no more comes.
 * After a close it goes on with what was read already. Here the task ends at once (`hang_up`).
 * It strips arguments of more than blanks. Here they are the line's own octets (`argument`).
+* It answers 500 to a line that it does not understand, and reads on. Behind a BDAT line stands a chunk,
+  so that each line like one goes to `smtp_BDAT`, which hangs up where the size is not clear.
 * Its own replies have no enhanced code and repeat what the client sent. They are put into our words.
 * A close waits until the client has read all replies. Here not for ever.
 * It formats each command for its log, addresses and all. That is turned off.
@@ -24,6 +26,7 @@ from typing import NoReturn, cast
 from aiosmtpd.smtp import SMTP
 
 from benno_common import log
+from benno_smtp.reader import Reader
 from benno_smtp.shared import Shared
 from benno_smtp.transfer import ChunkDecoder, DataDecoder
 
@@ -33,6 +36,9 @@ READ_SIZE = 64 * 1024
 
 # Between commands, and between pieces of content (RFC 5321 4.5.3.2.7).
 IDLE_SECONDS = 300.0
+
+# For a client to read why it is hung up on: while it is sending, a close would take the reply away.
+PARTING_SECONDS = 10.0
 
 NOT_ALLOWED = "554 5.7.1 The mail archive does not take mail from your address"
 FAULT = "451 4.3.0 The mail archive has a fault; see its log"
@@ -52,24 +58,6 @@ class _Limits(dict[str, int]):
 
     def __missing__(self, _: str) -> int:
         return MAX_LINE
-
-
-class _Reader:
-    """The part of a StreamReader that aiosmtpd needs. line: the command line last read."""
-
-    def __init__(self, stream: asyncio.StreamReader) -> None:
-        self._stream = stream
-        self.line = b""
-        self.read = stream.read
-        self.feed_eof = stream.feed_eof
-
-    async def readuntil(self) -> bytes:
-        self.line = await self._stream.readuntil()
-        return self.line
-
-    def unread(self, data: bytes) -> None:
-        """Put back what was read too much. StreamReader has no method for it."""
-        self._stream._buffer[:0] = data  # type: ignore[attr-defined] # noqa: SLF001
 
 
 class Connection(SMTP):
@@ -99,7 +87,7 @@ class Connection(SMTP):
         self.client = (transport.get_extra_info("peername") or ("unknown",))[0]
         self.shared.join(self)
         super().connection_made(transport)
-        self._reader: _Reader = _Reader(self._reader)  # type: ignore[assignment, arg-type] # all it calls
+        self._reader: Reader = Reader(self._reader)  # type: ignore[assignment, arg-type] # all it calls
         if not self.shared.admits(self.client):
             self._turn_away()
         elif self.shared.draining:
@@ -134,10 +122,19 @@ class Connection(SMTP):
             cast(asyncio.Transport, self.transport).abort()
 
     @property
+    def line(self) -> bytes:
+        """The command, octet for octet."""
+        return self._reader.line.removesuffix(b"\n").removesuffix(b"\r")
+
+    @property
+    def verb(self) -> bytes:
+        """The command's name, in upper case."""
+        return self.line.partition(b" ")[0].upper()
+
+    @property
     def argument(self) -> bytes:
-        """What stands behind the verb, octet for octet."""
-        line = self._reader.line.removesuffix(b"\n").removesuffix(b"\r")
-        return line.partition(b" ")[2]
+        """What stands behind the verb."""
+        return self.line.partition(b" ")[2]
 
     async def push(self, status: str | None) -> None:  # type: ignore[override] # we push text only
         """Send a reply, which may have several lines, without the last CR LF."""
@@ -214,6 +211,19 @@ class Connection(SMTP):
         if self.transport is not None:
             self.transport.close()
         raise asyncio.CancelledError
+
+    async def part(self, reply: str) -> NoReturn:
+        """Hang up with a reply, while the client may be sending what nobody can make out."""
+        await self.push(reply)
+        self.busy = True  # nothing more can be said, should the daemon end
+        with contextlib.suppress(asyncio.TimeoutError, OSError):
+            self._writer.write_eof()
+            await asyncio.wait_for(self._swallow(), PARTING_SECONDS)
+        self.hang_up()
+
+    async def _swallow(self) -> None:
+        while await self._reader.read(READ_SIZE):
+            pass
 
     def _turn_away(self) -> None:
         """In place of the greeting, RFC 5321 3.1."""

@@ -53,7 +53,7 @@ class Session(Connection):
             reply = self._begin(self.argument)
         except CommandError as error:
             reply = error.reply
-            self._log_refused("MAIL", reply)
+            self._log_refused(reply)
         await self.push(reply)
 
     async def smtp_RCPT(self, _: str | None) -> None:
@@ -61,7 +61,7 @@ class Session(Connection):
             reply = self._add(self.argument)
         except CommandError as error:
             reply = error.reply
-            self._log_refused("RCPT", reply)
+            self._log_refused(reply)
         await self.push(reply)
 
     async def smtp_DATA(self, argument: str | None) -> None:
@@ -166,14 +166,15 @@ class Session(Connection):
     async def _chunk(self) -> BdatCommand:
         """BDAT's size. Where it cannot be read the next command cannot be found: hang up."""
         try:
-            return parse_bdat(self.argument)
+            return parse_bdat(self.argument if self.verb == b"BDAT" else b"")
         except CommandError as error:
-            await self.push(error.reply)
-            self.hang_up()
+            reply = f"{error.reply}; closing, as a chunk may follow"
+            self._log_refused(reply)
+            await self.part(reply)
 
-    def _log_refused(self, verb: str, reply: str) -> None:
+    def _log_refused(self, reply: str) -> None:
         """A command was not understood; somebody's mail or recipient was refused by it."""
-        reason = f"{verb} {self.argument.decode('ascii', 'backslashreplace')}"
+        reason = self.line.decode("ascii", "backslashreplace")
         if self._reception is None:
             self.shared.refused(None, b"", 0, reply=reply, reason=reason, client=self.client)
         else:

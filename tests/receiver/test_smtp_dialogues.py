@@ -129,19 +129,65 @@ def test_dialogue(receiver: Receiver, file: Path, play) -> None:  # type: ignore
     assert [receiver_daemon.read(path) for path in new] == dialogue.mails
 
 
-@pytest.mark.parametrize(
-    "argument", ["", " LAST", " -1", " 1 FIRST", " 1 LAST LAST", " 123456789012345678901", " \xb9"]
-)
-def test_a_chunk_of_unknown_size_is_the_end(receiver: Receiver, argument: str) -> None:
+# Lines that some client may mean as BDAT, and whose size is not clear.
+UNCLEAR = {
+    "no size": b"BDAT",
+    "LAST only": b"BDAT LAST",
+    "negative": b"BDAT -1",
+    "another word": b"BDAT 1 FIRST",
+    "two words": b"BDAT 1 LAST LAST",
+    "too many digits": b"BDAT 123456789012345678901",
+    "no digit": b"BDAT \xb9",
+    "lower case": b"bdat 0x1",
+    "TAB": b"BDAT\t66 LAST",
+    "TAB, lower case": b"bdat\t66 LAST",
+    "NUL": b"BDAT\x0066 LAST",
+    "no blank": b"BDAT66 LAST",
+    "no blank, then a size": b"BDAT66 5",
+    "another verb": b"BDATA 66",
+    "not ASCII": b"BDAT\xa066 LAST",
+    "half a character": b"BDAT\xc3 66",
+    "not ASCII before it": b"\xef\xbb\xbfBDAT 66 LAST",
+    "not ASCII before it, lower case": b"\xffbDaT 66",
+    "blank before it": b" BDAT 66 LAST",
+    "blanks before it": b" \t BDAT 66 LAST",
+    "TAB before it": b"\tbdat 66",
+    "line end before it": b"\rBDAT 66",
+    "line end behind it": b"BDAT 66\r",
+    "too long": b"BDAT 66 LAST" + b" " * 66_000,
+    "too long, zeros": b"BDAT " + b"0" * 66_000 + b"66 LAST",
+    "too long, lower case": b"bdat " + b"x" * 140_000,
+    "too long, blank before it": b" BDAT 66 LAST" + b" " * 66_000,
+    "too long, blanks before it": b" " * 66_000 + b"BDAT 66 LAST",
+    "too long, part of the verb": b" " * 65_535 + b"BDAT 66 LAST" + b" " * 66_000,
+    "too long, not ASCII": b"BDAT\xff" + b"\xff" * 66_000,
+}
+
+
+@pytest.mark.parametrize("under_way", [True, False], ids=["mail", "no mail"])
+@pytest.mark.parametrize("line", UNCLEAR.values(), ids=UNCLEAR)
+def test_a_chunk_of_unknown_size_is_the_end(receiver: Receiver, line: bytes, under_way: bool) -> None:
     """What follows may be the chunk, and is not read."""
-    before = receiver.files()
+    before, logged = receiver.files(), len(receiver.log)
     with Client(receiver.port) as client:
-        client.envelope(b"a@b", [b"c@d"])
+        if under_way:
+            client.envelope(b"a@b", [b"c@d"])
         follows = b"RSET\r\nMAIL FROM:<x@y>\r\nRCPT TO:<z@y>\r\nBDAT 1 LAST\r\nx"
-        reply = client.raw(f"BDAT{argument}\r\n".encode("latin-1") + follows)
-        assert reply == "501 5.5.4 Syntax: BDAT size [LAST]"
+        reply = client.raw(line + b"\r\n" + follows)
+        assert reply == "501 5.5.4 Syntax: BDAT size [LAST]; closing, as a chunk may follow"
         assert client.hung_up()
     assert receiver.files() == before
+    said = receiver.log[logged:]
+    assert said.count(f"refused client=127.0.0.1 from=<{'a@b' if under_way else ''}> ") == 1
+    assert 'reply="501 5.5.4 Syntax: BDAT size [LAST]; closing' in said
+
+
+def test_why_is_heard_behind_a_long_chunk(receiver: Receiver) -> None:
+    """A client that sends all of it before it reads finds the reply, and no reset."""
+    with Client(receiver.port) as client:
+        client.envelope(b"a@b", [b"c@d"])
+        assert client.raw(b"BDAT\t50000000 LAST\r\n" + b"x" * 50_000_000).startswith("501 5.5.4")
+        assert client.hung_up()
 
 
 def test_long_commands(receiver: Receiver) -> None:

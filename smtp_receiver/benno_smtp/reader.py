@@ -1,0 +1,59 @@
+"""What a client sends, as command lines and as content.
+
+Behind a BDAT line stands a chunk, which may be anything: mail that forges commands too. A server that
+does not understand such a line, answers 500 and reads on takes the chunk for commands. So whatever a
+client may have meant as BDAT, and nobody can be sure of, has to reach `smtp_BDAT`, which hangs up:
+
+* BDAT with something else than a blank behind it: a TAB, a NUL, an octet outside ASCII, a letter;
+* BDAT behind blanks, control characters or octets outside ASCII;
+* a line that is too long and begins so, or begins with nothing but blanks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+_BDAT = b"BDAT"
+_UNSEEN = bytes({*range(256)} - {*range(0x21, 0x7F)})
+
+
+class Reader:
+    """The part of a StreamReader that aiosmtpd needs. line: the command line last read."""
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+        self._in_long_line = False
+        self.line = b""
+        self.read = stream.read
+        self.feed_eof = stream.feed_eof
+
+    async def readuntil(self) -> bytes:
+        """The next line; of one like BDAT only the verb, so that `smtp_BDAT` is called."""
+        try:
+            line = await self._stream.readuntil()
+        except asyncio.LimitOverrunError:
+            if self._in_long_line or not _BDAT.startswith(_verb(bytes(self._buffer))):
+                self._in_long_line = True
+                raise
+            self.line = bytes(self._buffer[:80]) + b"..."  # which is no size
+            return _BDAT
+        if self._in_long_line:  # its end
+            self._in_long_line = False
+            return line
+        self.line = line
+        return _BDAT if _verb(line) == _BDAT else line
+
+    def unread(self, data: bytes) -> None:
+        """Put back what was read too much."""
+        self._buffer[:0] = data
+
+    @property
+    def _buffer(self) -> bytearray:
+        """StreamReader has no method to look into it."""
+        return cast(bytearray, self._stream._buffer)  # type: ignore[attr-defined] # noqa: SLF001
+
+
+def _verb(line: bytes) -> bytes:
+    """The first four letters, or what there is of them, behind what nobody sees."""
+    return line.lstrip(_UNSEEN)[: len(_BDAT)].upper()
