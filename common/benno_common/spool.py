@@ -7,6 +7,9 @@ into no list that stays small, so they come in windows: each scan of the directo
 
 A name can come to mean another mail while one of its name is being sent; a stamp tells them apart.
 
+The older milter wrote under the name that we see, and its names do not say how long a file is. So its
+files are left alone until they have not changed for a while.
+
 No envelope is ever guessed: what is not a regular file, is shorter or longer than its name says, or
 does not begin with a complete envelope, raises MailFileError with the reason.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -31,7 +35,15 @@ READ_SIZE = 64 * 1024
 
 MOST_FOREIGN = 10  # names that are remembered
 
+# Seconds. A mail server waits five minutes for a client's next command (RFC 5321, 4.5.3.2.7), while the
+# older milter writes nothing.
+SETTLED = 600
+
 _OLDER = "\0"  # before a name of the older milter: no file name has a NUL, and all of ours come later
+
+
+class Unfinished(OSError):
+    """A file that may still be written by the older milter; to be tried again by the next run."""
 
 
 class Stamp(NamedTuple):
@@ -94,11 +106,15 @@ class Spool:
             return sum(is_mail_name(entry.name) for entry in entries)
 
     def read(self, name: str) -> StoredMail:
-        """Open a mail file and read its envelope. Raises MailFileError; OSError if the disk fails."""
+        """Open a mail file and read its envelope.
+
+        Raises MailFileError; Unfinished; another OSError if the disk fails.
+        """
         fd = self._open(name)
         try:
             stamp = _stamp(os.fstat(fd))
             _check_size(name, stamp.size)
+            _check_age(name, stamp.changed)
             decoder = OldDecoder() if is_old_name(name) else Decoder()
             begin = b""
             while decoder.envelope is None:
@@ -165,6 +181,14 @@ def _check_size(name: str, size: int) -> None:
         raise MailFileError(f"{name} has {size} octets: it was torn or changed")
     if expected is None and not is_old_name(name):
         raise MailFileError(f"{name} is not the name of a mail file")
+
+
+def _check_age(name: str, changed: int) -> None:
+    # Clocks differ (NFS): a little in the future is as good as now. Far in the future says nothing, and
+    # must not keep a mail here for ever.
+    if is_old_name(name) and abs(time.time() - changed / 1e9) < SETTLED:
+        reason = f"changed within the last {SETTLED // 60} minutes, and may not be whole yet"
+        raise Unfinished(errno.EAGAIN, reason)
 
 
 def _pieces(fd: int, begin: bytes, decoder: Decoder, file_size: int) -> Iterator[bytes]:

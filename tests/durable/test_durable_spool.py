@@ -17,8 +17,9 @@ from benno_common.durable import Directory
 from benno_common.envelope import Envelope
 from benno_common.filename import FileNames
 from benno_common.mailfile import Encoder, MailFileError
-from benno_common.spool import READ_SIZE, Spool
+from benno_common.spool import READ_SIZE, SETTLED, Spool, Unfinished
 from committing import descriptors
+from directories import settle
 
 ENVELOPE = Envelope(b"a@example.org", (b"b@example.net", b"bcc@example.net"), b"gw1")
 MESSAGE = b"Subject: hi\r\nX-REAL-RCPTTO: <forged@x>\r\n\r\nhello\r\n"
@@ -120,6 +121,7 @@ def test_a_name_that_is_no_text(inbox: Path, spool: Spool) -> None:
     with open(path, "wb") as file:
         file.write(OLD_FILE)
     (name,) = spool.window()
+    settle(inbox / name)
     assert spool.read(name).envelope == Envelope(b"a@example.org", (b"b@example.net",))
     assert spool.hold(name) == name + ".err"
 
@@ -205,12 +207,48 @@ def test_without_an_envelope(inbox: Path, spool: Spool, content: bytes) -> None:
 @pytest.mark.parametrize("name", ["arch.Xy3zA9", "arch.Xy3zA9.msg", "other.eml"])
 def test_files_of_the_older_milter(inbox: Path, spool: Spool, name: str) -> None:
     (inbox / name).write_bytes(OLD_FILE)
+    settle(inbox / name)
     mail = spool.read(name)
     assert mail.envelope == Envelope(b"a@example.org", (b"b@example.net",))
     assert b"".join(mail.pieces) == b"Subject: old\n\nhello\n"
     (inbox / name).write_bytes(b"Subject: no block\n\nhello\n")
+    settle(inbox / name)
     with pytest.raises(MailFileError, match="does not begin with X-REAL-MAILFROM"):
         spool.read(name)
+
+
+@pytest.mark.parametrize("name", ["arch.Xy3zA9", "arch.Xy3zA9.msg", "other.eml"])
+@pytest.mark.parametrize("content", [b"", OLD_FILE[:40], OLD_FILE], ids=["empty", "block", "whole"])
+@pytest.mark.parametrize("seconds", [0, SETTLED - 60, -SETTLED + 60], ids=["now", "lately", "clocks"])
+def test_files_that_may_still_be_written(
+    inbox: Path, spool: Spool, name: str, content: bytes, seconds: float
+) -> None:
+    """Neither mail nor refused: the next run looks at them."""
+    (inbox / name).write_bytes(content)
+    settle(inbox / name, seconds)
+    before = descriptors()
+    with pytest.raises(Unfinished) as raised:
+        spool.read(name)
+    assert raised.value.strerror == "changed within the last 10 minutes, and may not be whole yet"
+    assert descriptors() <= before
+    assert (spool.window(), spool.count()) == ([name], 1)
+
+
+@pytest.mark.parametrize("seconds", [SETTLED + 1, 10**9, -SETTLED - 60, -(10**9)])
+def test_no_clock_keeps_a_file_for_ever(inbox: Path, spool: Spool, seconds: float) -> None:
+    (inbox / "arch.Xy3zA9").write_bytes(OLD_FILE)
+    settle(inbox / "arch.Xy3zA9", seconds)
+    assert b"".join(spool.read("arch.Xy3zA9").pieces) == b"Subject: old\n\nhello\n"
+
+
+def test_torn_file_of_the_older_milter(inbox: Path, spool: Spool) -> None:
+    before = descriptors()
+    for length in range(len(OLD_FILE) - len(b"\nhello\n")):
+        (inbox / "arch.1").write_bytes(OLD_FILE[:length])
+        settle(inbox / "arch.1")
+        with pytest.raises(MailFileError):
+            list(spool.read("arch.1").pieces)
+    assert descriptors() <= before
 
 
 def test_other_names_are_never_read(inbox: Path, spool: Spool) -> None:

@@ -10,6 +10,7 @@ import pytest
 from benno_common.durable import Directory
 from benno_common.service import Exit
 from benno_milter2smtp.route import Host, parse_host
+from directories import settle
 from forwarding import MESSAGE, forward, names, put
 from scripted import serving
 from waiting import free_port
@@ -177,6 +178,7 @@ def test_dry_run(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Directory, "sync", lambda _: pytest.fail("something was changed"))
     name = put(spool)
     (spool / "arch.1").write_bytes(b"nothing")
+    settle(spool / "arch.1")
     before = os.stat(spool).st_mtime_ns
     with serving() as server:
         run = forward(spool, server.port, options=["--dry-run"])

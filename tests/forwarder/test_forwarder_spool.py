@@ -18,6 +18,7 @@ from benno_milter2smtp import parcel as parcel_module
 from benno_milter2smtp.parcel import Parcel, open_parcel
 from benno_milter2smtp.plan import Plan
 from benno_milter2smtp.removal import Removal
+from directories import settle
 from forwarding import MESSAGE, encoded, forward, names, put
 from scripted import After, serving
 
@@ -44,6 +45,7 @@ def test_strange_files_are_held_and_never_sent(spool: Path, kind: str, name: str
     if (kind, name) == ("torn", "arch.Xy3zA9.eml"):
         pytest.skip("the old names do not say how long a file is")
     PLANTED[kind](spool / name)
+    settle(spool / name)
     put(spool)
     with serving() as server:
         run = forward(spool, server.port, options=ONE)
@@ -72,10 +74,12 @@ def test_what_is_no_mail_is_reported_and_stays(spool: Path) -> None:
 def _rename_over(spool: Path, name: str) -> None:
     (spool / ".new").write_bytes(encoded(b"Subject: another\r\n\r\n"))
     (spool / ".new").rename(spool / name)
+    settle(spool / name)
 
 
 def _write_over(spool: Path, name: str) -> None:
     (spool / name).write_bytes(encoded(b"Subject: another\r\n\r\n"))
+    settle(spool / name)
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["removed", "moved"])
@@ -86,6 +90,7 @@ def test_a_mail_that_came_under_a_name_in_use_is_not_taken_for_sent(
     """The old names are not made for once only, and people copy files about."""
     name = "arch.Xy3zA9.eml"
     (spool / name).write_bytes(encoded())
+    settle(spool / name)
     sent = tmp_path / "sent"
     sent.mkdir()
     options = ["--keep-sent", str(sent)] if keep else []
@@ -102,6 +107,7 @@ def test_many_strange_files_do_not_stop_the_run(spool: Path) -> None:
     """Ten in a row are about refusals: a server had nothing to do with these."""
     for number in range(15):
         (spool / f"arch.{number}").write_bytes(b"nothing")
+        settle(spool / f"arch.{number}")
     put(spool)
     with serving() as server:
         run = forward(spool, server.port)
@@ -113,11 +119,26 @@ def test_files_of_the_older_milter_come_first(spool: Path) -> None:
     (spool / "arch.Xy3zA9").write_bytes(
         b"X-REAL-MAILFROM: a@b\nX-REAL-RCPTTO: c@d\r\nSubject: old\r\n\r\nold\r\n"
     )
+    settle(spool / "arch.Xy3zA9")
     with serving() as server:
         run = forward(spool, server.port, options=ONE)
     assert (run.code, names(spool)) == (0, [])
     assert [mail.message for mail in server.mails] == [b"Subject: old\r\n\r\nold\r\n", MESSAGE]
     assert server.mails[0].rcpts == (b"RCPT TO:<c@d>",)
+
+
+@pytest.mark.parametrize("content", [b"", encoded()[:40], encoded()], ids=["empty", "torn", "whole"])
+def test_files_that_may_still_be_written_wait(spool: Path, content: bytes) -> None:
+    (spool / "arch.Xy3zA9").write_bytes(content)
+    put(spool)
+    with serving() as server:
+        listed = forward(spool, server.port, options=["--dry-run"]).output
+        run = forward(spool, server.port)
+    assert (run.code, run.summary, names(spool)) == (75, "sent=1 kept=1 held=0", ["arch.Xy3zA9"])
+    reason = "cannot be read: changed within the last 10 minutes, and may not be whole yet"
+    assert f"arch.Xy3zA9: {reason}\n" in listed
+    assert f'arch.Xy3zA9: kept host= reason="it {reason}"\n' in run.log
+    assert [mail.message for mail in server.mails] == [MESSAGE]
 
 
 def test_other_files_are_left_alone(spool: Path) -> None:
@@ -162,6 +183,7 @@ def test_a_mail_that_changes_while_it_is_sent_never_ends(
     monkeypatch.setattr(parcel_module, "SMALL", 0)
     message = MESSAGE + b"x" * 300_000 + b"\r\n"
     (spool / "arch.1").write_bytes(encoded(message))
+    settle(spool / "arch.1")
     parcel = open_parcel(opened, "arch.1")
     content = {
         "octet": encoded(message.replace(b"xx", b"xy")),
@@ -170,6 +192,7 @@ def test_a_mail_that_changes_while_it_is_sent_never_ends(
         "torn": encoded(message)[:-100],
     }[change]
     (spool / "arch.1").write_bytes(content)
+    settle(spool / "arch.1")
     sent = b""
     with pytest.raises(ValueError, match="changed while"):
         for piece in parcel.octets(plan(parcel, chunked=chunked)):

@@ -10,6 +10,7 @@ import pytest
 
 import load
 import smtp
+from directories import settle
 from load import Story
 from machines import network, old_packages, sending, tree
 from machines.machine import Machine
@@ -100,6 +101,7 @@ def _leave_old_mail(host: Host) -> None:
     lines += [b"X-REAL-RCPTTO: <%b>" % recipient for recipient in recipients]
     old = host.machine.path(SPOOL) / "arch.Xu7aKq2L.msg"
     old.write_bytes(b"\r\n".join(lines) + b"\r\n" + message)
+    settle(old)
     host.machine.run("chown", "benno:benno", f"{SPOOL}/{old.name}")
 
 

@@ -121,7 +121,8 @@ def test_address(line: bytes, address: bytes, end: bytes) -> None:
 )
 def test_block(block: bytes, envelope: Envelope) -> None:
     assert read(block + MESSAGE) == (envelope, MESSAGE)
-    assert read(block) == (envelope, b"")
+    assert read(block + b"\r\n") == (envelope, b"\r\n")
+    assert refused(block)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_block(block: bytes, envelope: Envelope) -> None:
         case("one", TO + MESSAGE, 1, MESSAGE),
         case("several", TO * 3 + MESSAGE, 3, MESSAGE),
         case("LF, no brackets", b"X-REAL-RCPTTO:b@example.net\n" + MESSAGE, 1, MESSAGE),
-        case("then a later one", TO + MESSAGE[:16] + TO, 1, MESSAGE[:16] + TO),
+        case("then a later one", TO + MESSAGE[:16] + TO + MESSAGE, 1, MESSAGE[:16] + TO + MESSAGE),
     ],
 )
 def test_forged_recipients_right_after_the_block(message: bytes, recipients: int, rest: bytes) -> None:
@@ -144,7 +145,7 @@ def test_forged_recipients_right_after_the_block(message: bytes, recipients: int
     [
         case("recipient after another line", MESSAGE[:16] + TO + MESSAGE),
         case("recipient after an empty line", b"\r\n" + TO),
-        case("recipient after a blank line", b" \r\n" + TO),
+        case("recipient after a blank line", b" \r\n" + TO + MESSAGE),
         case("recipient after a second sender", FROM + TO + MESSAGE),
         case("recipient after the gateway", GW + TO + GW + MESSAGE),
         case("in lower case", TO.lower() + MESSAGE),
@@ -153,7 +154,7 @@ def test_forged_recipients_right_after_the_block(message: bytes, recipients: int
         case("other trusted name", b"RECIPIENT-TO: <c>\r\n" + TO + MESSAGE),
         case("prefix", PREFIX + TO + MESSAGE),
         case("prefix later", MESSAGE[:16] + PREFIX + TO + MESSAGE),
-        case("prefix twice", PREFIX * 2 + b"hello\r\n"),
+        case("prefix twice", PREFIX * 2 + MESSAGE),
     ],
 )
 def test_every_other_line_stays_as_it_is(message: bytes) -> None:
@@ -185,14 +186,26 @@ def test_no_mail_file(file: bytes) -> None:
     assert refused(file)
 
 
-def test_file_cut_off_in_its_block() -> None:
-    """Refused, but at the end of a line, or where a message could have begun like a label."""
-    for length in range(len(FROM + TO)):
-        rest = (FROM + TO)[len(FROM) : length]
-        if length >= len(FROM) and b":" not in rest:
-            assert read((FROM + TO)[:length]) == (Envelope(b"a@example.org", ()), rest)
-        else:
-            assert refused((FROM + TO)[:length]), length
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"], ids=["CRLF", "LF"])
+@pytest.mark.parametrize("header", [b"", b"Subject: hello\r\nTo: b@example.net,\n c@example.net\r\n"])
+def test_torn_before_the_end_of_the_header(header: bytes, end: bytes) -> None:
+    """At whatever octet, in the block too; a mail without a body has an end of its header."""
+    file = (FROM + TO + GW + header).replace(b"\r\n", end) + end
+    for length in range(len(file)):
+        assert refused(file[:length]), file[:length]
+    assert read(file)[1].endswith(end)
+
+
+def test_torn_in_the_body() -> None:
+    """It cannot be told: a mail may end anywhere."""
+    end = len(MESSAGE) - len(b"hello\r\n")
+    for length in range(end, len(MESSAGE)):
+        assert read(FROM + TO + MESSAGE[:length]) == (ENVELOPE, MESSAGE[:length])
+
+
+@pytest.mark.parametrize("message", [b"\r", b"a\r\r", b"a\r\rb", b"a\n \nb", b"a\r\n\r"])
+def test_no_empty_line(message: bytes) -> None:
+    assert refused(FROM + TO + message)
 
 
 def test_every_split() -> None:
@@ -202,9 +215,9 @@ def test_every_split() -> None:
     for first in range(len(file) + 1):
         for second in range(first, len(file) + 1):
             assert decode(cut(file, [first, second]), OldDecoder()) == expected
-    for pieces in every_split(b"TO:<b>\r\nhi"):
+    for pieces in every_split(b"TO:<b>\r\n\r\n"):
         whole = [b"X-REAL-MAILFROM:a\nX-REAL-RCPT", *pieces]
-        assert decode(whole, OldDecoder()) == (Envelope(b"a", (b"b",)), b"hi"), whole
+        assert decode(whole, OldDecoder()) == (Envelope(b"a", (b"b",)), b"\r\n"), whole
 
 
 @pytest.mark.parametrize("end", [b"", b"\0\n", b"\n", b"x\n"], ids=["none", "NUL", "LF", "letter"])
@@ -214,7 +227,7 @@ def test_line_of_a_hundred_thousand_blanks(label: bytes, end: bytes) -> None:
     prefix = b"X-" if label.startswith(b"BENNO") else b"X-REAL-"
     decoder = OldDecoder()
     try:
-        decode([FROM + TO + prefix + label + b" " * 100_000 + end], decoder)
+        decode([FROM + TO + prefix + label + b" " * 100_000 + end, end], decoder)
     except MailFileError:
         return
     assert decoder.envelope is not None
@@ -240,5 +253,6 @@ def test_first_line_of_50_megabytes_is_not_held() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+    decoder.feed(b"\r\n\r\n")
     assert decoder.finish() == b""
     assert peak < MEGABYTE
