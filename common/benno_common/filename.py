@@ -7,6 +7,7 @@ milter are called `arch.XXXXXXXX`, `arch.XXXXXXXX.msg` or anything else that end
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import secrets
 import time
@@ -14,6 +15,7 @@ import time
 _OURS = re.compile(r"[0-9]{10}\.[0-9]{6}\..*\.S=([0-9]{1,18})\.eml\Z", re.DOTALL)
 _SIZED = re.compile(r"\.S=[0-9]+\.eml\Z")
 _OLD = re.compile(r"arch\.[^.]+(\.msg)?\Z|[^.].*\.eml\Z", re.DOTALL)
+_TAIL = 32  # octets; .S=SIZE.eml has up to 25
 _UNSAFE = re.compile(r"[^A-Za-z0-9@._+=-]")
 
 
@@ -47,6 +49,14 @@ def size_of(name: str) -> int | None:
     """The octets that a file of our naming has; None for every other name."""
     match = _OURS.match(name)
     return int(match[1]) if match else None
+
+
+def shortened(name: str, longest: int) -> str:
+    """The name in so many octets at the most; time and size stay, the middle goes."""
+    octets = os.fsencode(name)
+    if len(octets) <= longest:
+        return name
+    return os.fsdecode(octets[: longest - _TAIL] + octets[-_TAIL:])
 
 
 def _label(micros: int, sender: bytes) -> str:

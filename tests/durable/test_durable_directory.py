@@ -295,6 +295,42 @@ def test_hold_what_is_not_there(directory: Directory) -> None:
         directory.hold("a.eml")
 
 
+@pytest.mark.parametrize("end", [".eml", ".S=999999999999999999.eml"])
+@pytest.mark.parametrize("letter", ["x", "\u00fc", "\udcff"], ids=["ASCII", "UTF-8", "neither"])
+@pytest.mark.parametrize("length", [251, 252, 255])
+def test_hold_shortens_a_name_that_gets_too_long(
+    directory: Directory, length: int, letter: str, end: str
+) -> None:
+    """Each has a name of its own, and begins and ends as before."""
+    room = length - len("1700000000." + end)
+    each = len(os.fsencode(letter))
+    name = "1700000000." + "x" * (room % each) + room // each * letter + end
+    held = []
+    for number in range(12):
+        put(directory, name, b"%d" % number)
+        held.append(directory.hold(name))
+    assert around(directory) == sorted(held)
+    assert [Path(directory.path, name).read_bytes() for name in held] == [b"%d" % n for n in range(12)]
+    assert len(os.fsencode(name)) == length
+    assert {len(os.fsencode(name)) for name in held[1:]} == {255}
+    assert (held[0] == name + ".err") == (length == 251)
+    assert all(name.startswith("1700000000.") for name in held)
+    assert held[0].endswith(end + ".err") and held[11].endswith(end + ".11.err")
+
+
+def test_move_shortens_a_name_that_gets_too_long(inbox: Path, directory: Directory) -> None:
+    other = Directory(str(inbox.parent / "other"))
+    os.mkdir(other.path)
+    other.open_to_empty()
+    name = "x" * 251 + ".eml"
+    for content in (b"0", b"1"):
+        put(directory, name, content)
+        directory.move([name], other)
+    other.close()
+    assert Path(other.path, name).read_bytes() == b"0"
+    assert Path(other.path, "x" * 249 + ".eml.1").read_bytes() == b"1"
+
+
 def test_hold_gives_up_after_a_thousand_names(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from benno_common.durable.trial import (
     check_sync,
     has_unnamed_files,
 )
+from benno_common.filename import shortened
 
 HELD = ".err"
 
@@ -214,9 +215,11 @@ class Directory:
 
 
 def _free_name(name: str, suffix: str, fd: int) -> str:
-    """NAME and suffix, or with a number between them, whichever is not yet in the directory."""
+    """NAME, shortened to fit, and suffix, or with a number between them; not yet in the directory."""
+    longest = os.fpathconf(fd, "PC_NAME_MAX")
     for number in range(1000):
-        free = f"{name}.{number}{suffix}" if number else name + suffix
+        end = f".{number}{suffix}" if number else suffix
+        free = shortened(name, longest - len(end)) + end
         try:
             os.stat(free, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
