@@ -8,7 +8,7 @@ MAX_SHOWN = 1000
 
 def safe(text: bytes | str) -> str:
     """Text from outside as one visible word: other octets than printable ASCII as \\xNN."""
-    octets = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
+    octets = _octets(text) if isinstance(text, str) else text
     shown = "".join(
         chr(octet) if 0x20 < octet < 0x7F and octet != 0x5C else f"\\x{octet:02x}"
         for octet in octets[:MAX_SHOWN]
@@ -17,11 +17,21 @@ def safe(text: bytes | str) -> str:
 
 
 def printable(text: str) -> str:
-    shown = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text[:MAX_SHOWN]
-    )
+    shown = "".join(letter if letter.isprintable() else _escaped(letter) for letter in text[:MAX_SHOWN])
     return shown + _rest(text)
+
+
+def _octets(text: str) -> bytes:
+    try:
+        return text.encode(errors="surrogateescape")  # a file name may be any octets
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace")
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # an octet of a file name that is no UTF-8
+        return f"\\x{ord(letter) & 0xFF:02x}"
+    return letter.encode("unicode_escape").decode()
 
 
 def _rest(text: bytes | str) -> str:

@@ -217,8 +217,9 @@ def test_unexpected_shows_no_message(lines: list[str]) -> None:
 
 @hostile
 def test_safe(octets: bytes) -> None:
-    """One visible word, from which the octets can be had back."""
+    """One visible word, from which the octets can be had back; a file name is one as text, too."""
     word = visible.safe(octets)
+    assert visible.safe(os.fsdecode(octets)) == word
     assert re.fullmatch("[!-~]*", word)
     back = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), word.encode())
     assert back == octets
@@ -232,13 +233,18 @@ def test_safe(octets: bytes) -> None:
         ("a b\\", r"a\x20b\x5c"),
         ("\n\x1b", r"\x0a\x1b"),
         ("ü€", r"\xc3\xbc\xe2\x82\xac"),
-        ("\udcff", r"\x5cudcff"),
+        ("caf\udce9.eml", r"caf\xe9.eml"),
+        ("\ud800", r"\x5cud800"),
         (b"\xff\\xff", r"\xff\x5cxff"),
         (b"'\"<>=:", "'\"<>=:"),
     ],
 )
 def test_safe_words(text: str | bytes, word: str) -> None:
     assert visible.safe(text) == word
+
+
+def test_a_file_name_in_a_reason() -> None:
+    assert visible.printable("caf\udce9 \ud800\x9b \udc80\udcff") == r"caf\xe9 \ud800\x9b \x80\xff"
 
 
 def test_a_long_text_is_cut(lines: list[str]) -> None:
