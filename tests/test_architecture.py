@@ -58,7 +58,7 @@ IO = {
 
 # The one module that may import a library.
 IMPORTERS = {
-    "aiosmtplib": "benno_milter2smtp.delivery",
+    "aiosmtplib": "benno_milter2smtp.greeting",
     "purepythonmilter": "benno_milter.wire",
     "tomllib": "benno_common.config",
     "tomli": "benno_common.config",

@@ -5,6 +5,7 @@ CHUNKING     BDAT: the message octet by octet (RFC 3030)
 BINARYMIME   with BDAT also bare CR, bare LF and NUL (RFC 3030)
 8BITMIME     octets above 127 are announced (RFC 6152)
 SMTPUTF8     such octets in addresses (RFC 6531)
+DSN          a mail may be given a name (RFC 3461), which logs show
 SIZE         the size is announced, and may be limited (RFC 1870)
 XBENNO       gateway and file name as parameters of MAIL: benno-smtp, to those who may name a gateway
 XBENNODIR    benno-smtp names the identity of its import directory
@@ -28,6 +29,7 @@ class Offer:
     utf8: bool = False
     size: bool = False
     max_size: int = 0
+    dsn: bool = False
     xbenno: bool = False
     directory: str = ""
 
@@ -45,6 +47,7 @@ def parse_offer(lines: list[str]) -> Offer:
         utf8="SMTPUTF8" in keywords,
         size="SIZE" in keywords,
         max_size=int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 20 else 0,
+        dsn="DSN" in keywords,
         xbenno="XBENNO" in keywords,
         directory="".join(keywords.get(KEYWORD, [])).lower(),
     )

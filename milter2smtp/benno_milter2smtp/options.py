@@ -53,10 +53,15 @@ def parse(arguments: Sequence[str]) -> Settings:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("benno-milter2smtp", description=_DESCRIPTION, epilog=_EPILOG)
     add = parser.add_argument
-    add("--spool", required=True, metavar="DIR", help="where the mail files lie")
+    add("--spool", required=True, type=_path, metavar="DIR", help="where the mail files lie")
     add("--connections", type=_connections, default=4, metavar="N", help="at most so many at once (4)")
     add("--timeout", type=_seconds, default=300, metavar="S", help="to wait for each reply (300)")
-    add("--keep-sent", metavar="DIR", help="move mail there that was sent, instead of removing it")
+    add(
+        "--keep-sent",
+        type=_path,
+        metavar="DIR",
+        help="move mail there that was sent, instead of removing it",
+    )
     add("--dry-run", action="store_true", help="list what would be sent; connect to nobody")
     add("--quiet", action="store_true", help="log warnings and errors only")
     add("--normalize", action="store_true", help="alter line ends that the archive host cannot take")
@@ -64,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--version", action="version", version=f"benno-milter2smtp {VERSION}")
     add("hosts", nargs="+", metavar="HOST[:PORT]", help="the archive host, and others if it fails")
     return parser
+
+
+def _path(text: str) -> str:
+    """An empty one would be the current directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("the directory has no name")
+    return text
 
 
 def _connections(text: str) -> int:

@@ -3,7 +3,8 @@
     reply   greeting, EHLO, MAIL     RCPT, DATA, BDAT, end of the message
     4xx     temporary                temporary
     5xx     trouble of the session   permanent
-    5xx that is 530, 534, 535, 538 or 5.7.x: trouble of the session, whenever it comes
+    5xx that is 530, 534, 535, 538 or 5.7.x: trouble of the session, whenever it comes; with 5.7.x it is
+        doubtful, for a filter may have said it about this mail
     552     to a MAIL with SIZE: permanent
 
 Not every 5xx is about the mail: a wrong password or a network that is not allowed refuses all of them
@@ -61,9 +62,13 @@ class Permanent:
 
 @dataclass(frozen=True)
 class SessionTrouble:
-    """The server takes no mail at all from us: everything is kept, and a person must repair it."""
+    """The server takes no mail at all from us: everything is kept, and a person must repair it.
+
+    doubtful: content filters say such things about one mail.
+    """
 
     reason: str
+    doubtful: bool = False
 
 
 Outcome = Delivered | Temporary | Permanent | SessionTrouble
@@ -99,7 +104,8 @@ def judge(phase: Phase, reply: Reply, *, sized: bool = False) -> Outcome | None:
     if reply.code < 400:
         return Temporary(f"out of step: {said}", broken=True)
     if is_about_the_session(reply):
-        return SessionTrouble(f"{said}: {_SESSION_CODES.get(reply.code, _POLICY)}")
+        doubtful = phase not in {Phase.GREETING, Phase.HELLO} and reply.code not in _SESSION_CODES
+        return SessionTrouble(f"{said}: {_SESSION_CODES.get(reply.code, _POLICY)}", doubtful)
     if phase in _ABOUT_THE_MAIL or (phase is Phase.MAIL and sized and reply.code == 552):
         return Permanent(said)
     return SessionTrouble(f"{said}: see the log there")

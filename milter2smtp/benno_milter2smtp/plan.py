@@ -9,7 +9,8 @@ An address that only benno-smtp is sure to read back as it is (blanks within the
 Postfix lets pass) goes to benno-smtp only, which is known by its XBENNODIR.
 
 A gateway travels as a parameter of MAIL to a server that offers XBENNO, else as the first header line
-of the message, as the older tools send it.
+of the message, as the older tools send it. A benno-smtp that does not let us name a gateway would take
+that line for a forged one: nothing is sent then.
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ from benno_common.path import split_path
 from benno_common.xtext import encode_xtext
 from benno_milter2smtp.content import Content
 from benno_milter2smtp.offer import Offer
-from benno_milter2smtp.outcome import Permanent
+from benno_milter2smtp.outcome import Permanent, SessionTrouble
 
 # What every server reads as one path: nothing may end it early and begin a parameter.
 _PATH = re.compile(
     rb"""(?:[^\x00-\x20\x7f"\\<>] | \\[^\x00\r\n] | "(?:[^"\\\x00\r\n] | \\[^\x00\r\n])*" )*""",
     re.VERBOSE,
 )
+
+
+UNTRUSTED = "mail has the name of a gateway, and trusted_gateways there does not have this host: add it"
+
+_LONGEST_ENVID = 100  # RFC 3461 4.4
 
 
 class AddressError(ValueError):
@@ -76,10 +82,14 @@ def check_envelope(envelope: Envelope) -> None:
         raise AddressError("a recipient is empty")
 
 
-def make_plan(letter: Letter, offer: Offer, *, normalize: bool = False) -> Plan | Permanent:
+def make_plan(
+    letter: Letter, offer: Offer, *, normalize: bool = False
+) -> Plan | Permanent | SessionTrouble:
     """How the letter goes to a server that offers this, or why it cannot."""
     envelope, content = letter.envelope, letter.content
     header = b""
+    if envelope.gateway is not None and offer.directory and not offer.xbenno:
+        return SessionTrouble(UNTRUSTED)
     if envelope.gateway is not None and not offer.xbenno:
         header = GATEWAY + b": " + envelope.gateway + b"\r\n"
     normalized = normalize and not _is_carried(content, offer) and not content.nul
@@ -163,6 +173,8 @@ def _parameters(letter: Letter, offer: Offer, size: int, binary: bool) -> bytes:
         if envelope.gateway is not None:
             parameters.append(b"XBENNO-GW=" + encode_xtext(envelope.gateway))
         parameters.append(b"XBENNO-ID=" + encode_xtext(letter.name))
+    elif offer.dsn and len(letter.name) <= _LONGEST_ENVID:
+        parameters.append(b"ENVID=" + encode_xtext(letter.name))  # for the log there
     return b"".join(b" " + parameter for parameter in parameters)
 
 

@@ -40,8 +40,16 @@ def main() -> int:
 def _empty(settings: options.Settings) -> int:
     with _opened("spool", settings.spool, changing=not settings.dry_run) as spool:
         if settings.dry_run:
-            return listing.write(Spool(spool), sys.stdout)
+            return _list(Spool(spool))
         return _run_alone(settings, spool)
+
+
+def _list(spool: Spool) -> int:
+    try:
+        return listing.write(spool, sys.stdout)
+    except BrokenPipeError:  # whoever reads it has seen enough; the interpreter must not try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return os.EX_OK
 
 
 def _run_alone(settings: options.Settings, directory: Directory) -> int:

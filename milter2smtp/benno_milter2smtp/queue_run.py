@@ -20,7 +20,7 @@ from benno_common.service import Exit
 from benno_common.spool import Spool
 from benno_milter2smtp.backlog import Backlog
 from benno_milter2smtp.delivery import Delivery
-from benno_milter2smtp.disposal import Disposal, Tally
+from benno_milter2smtp.disposal import Begun, Disposal, Tally
 from benno_milter2smtp.outcome import Delivered, Permanent, SessionTrouble
 from benno_milter2smtp.parcel import Parcel, open_parcel
 from benno_milter2smtp.removal import Removal
@@ -56,10 +56,11 @@ class QueueRun:
             sender = _Sender(self)
             self._senders[loop.create_task(sender.work())] = sender
         ended, _ = await asyncio.wait(self._senders)
+        await self.disposal.finish()
         await self._removal.finish()
         if self.spool.foreign:
             log.foreign_files(self.spool.path, sorted(self.spool.foreign))
-        self.tally.kept += self._removal.replaced
+        self.tally.kept += self._removal.left
         if self.disposal.stopped:
             self.tally.kept = max(1, self.tally.kept)
             with contextlib.suppress(OSError):  # of the disk that ended the run, perhaps
@@ -93,7 +94,6 @@ class _Sender:
     def __init__(self, run: QueueRun) -> None:
         self._run = run
         self._delivery: Delivery | None = None
-        self._losses = 0  # of the route, when the mail was begun
         self._talking = False  # with the server, or while connecting to it
 
     @property
@@ -104,9 +104,12 @@ class _Sender:
     async def work(self) -> None:
         run = self._run
         try:
-            while (name := await run.backlog.next()) is not None and not run.disposal.stopped:
-                self._losses = run.route.losses
-                await self._forward(name)
+            while not run.disposal.stopped:
+                name = await run.backlog.next()
+                if name is not None:
+                    await self._forward(name)
+                elif not run.disposal.go_on_elsewhere():
+                    break
         except NoHost:
             run.disposal.stopped = True
         except Crowded:
@@ -119,12 +122,12 @@ class _Sender:
             await self._disconnect()
 
     async def _forward(self, name: str) -> None:
-        run = self._run
+        run, begun = self._run, self._run.disposal.begin()
         try:
             parcel = await asyncio.to_thread(open_parcel, run.spool, name)
             if not run.disposal.stopped:
                 await self._connect(name)
-                await self._send(parcel)
+                await self._send(parcel, begun)
         except FileNotFoundError:
             pass  # somebody took it away
         except MailFileError as error:
@@ -138,12 +141,13 @@ class _Sender:
             run.tally.kept += 1
 
     async def _connect(self, name: str) -> None:
-        if self._delivery is not None and self._delivery.usable:
+        route, delivery = self._run.route, self._delivery
+        if delivery is not None and delivery.usable and route.host_of(delivery) == route.host:
             return
         await self._disconnect()
         self._talking = True
         try:
-            self._delivery = await self._run.route.connect()
+            self._delivery = await route.connect()
         except (NoHost, Crowded, Exit, asyncio.CancelledError):
             self._run.backlog.put_back([name])
             raise
@@ -154,7 +158,7 @@ class _Sender:
         finally:
             self._talking = False
 
-    async def _send(self, parcel: Parcel) -> None:
+    async def _send(self, parcel: Parcel, begun: Begun) -> None:
         delivery, run, name = self._delivery, self._run, parcel.name
         assert delivery is not None
         host = run.route.host_of(delivery)
@@ -169,15 +173,15 @@ class _Sender:
                 parcel, host, outcome, time.monotonic() - begin, altered=altered
             )
         elif isinstance(outcome, Permanent):
-            await run.disposal.refused(name, host, outcome.reason)
+            run.disposal.refused(parcel, host, outcome)
         elif isinstance(outcome, SessionTrouble):
-            run.disposal.troubled(name, host, outcome.reason)
+            run.disposal.troubled(name, host, outcome, begun)
         elif not outcome.broken:
-            run.disposal.deferred(name, host, outcome.reason, general=outcome.general)
+            run.disposal.deferred(name, host, outcome)
         elif reused and not delivery.ending:
             run.backlog.put_back([name])
         else:
-            run.disposal.lost(name, delivery, outcome.reason, self._losses)
+            run.disposal.lost(name, host, outcome.reason, begun, stored=delivery.ending)
 
     async def _disconnect(self) -> None:
         delivery, self._delivery = self._delivery, None

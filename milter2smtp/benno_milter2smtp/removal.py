@@ -1,25 +1,29 @@
 """Taking delivered mails out of the spool, in batches: while one is synced the next collects.
 
 A mail is handed over here after the 250 to its end and never before. When taking out fails, the run
-must stop: what cannot be removed would be sent again, and again by the next run. A file that came under
-the name of a mail while that was sent was not sent, and stays.
+must stop: what cannot be removed would be sent again, and again by the next run. A single file that
+cannot be taken out (immutable, or somebody else's in a sticky directory) does not keep the others here.
+A file that came under the name of a mail while that was sent was not sent, and stays.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 
 from benno_common import log
 from benno_common.spool import Spool, Stamp
 
 _MOST = 256  # delivered mails that wait; a crash sends each of them a second time
+_STUCK = 10  # in a row
+_OF_ONE_FILE = {errno.EPERM, errno.EACCES, errno.EBUSY}
 
 
 class Removal:
     """take_out: removes or moves files for good, blocking; called in a thread, one call at a time.
 
-    replaced: how many files were left where they are.
+    left: how many files were left where they are.
     """
 
     def __init__(
@@ -28,7 +32,8 @@ class Removal:
         take_out: Callable[[list[str]], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        self.replaced = 0
+        self.left = 0
+        self._stuck = 0  # in a row
         self._spool = spool
         self._take_out = take_out
         self._failed = failed
@@ -71,5 +76,25 @@ class Removal:
         replaced = {name for name, stamp in batch if self._spool.is_replaced(name, stamp)}
         for name in replaced:
             log.mail_kept(name, host="", reason="another file of this name came while it was sent")
-        self.replaced += len(replaced)
-        self._take_out([name for name, _ in batch if name not in replaced])
+        self.left += len(replaced)
+        names = [name for name, _ in batch if name not in replaced]
+        try:
+            self._take_out(names)
+        except OSError as error:
+            if error.errno not in _OF_ONE_FILE:
+                raise
+            self._take_one_by_one(names)
+
+    def _take_one_by_one(self, names: list[str]) -> None:
+        """A batch in which not all can be taken out. What is out already is passed over."""
+        for name in names:
+            try:
+                self._take_out([name])
+                self._stuck = 0
+            except OSError as error:
+                self._stuck += 1
+                if error.errno not in _OF_ONE_FILE or self._stuck == _STUCK:
+                    raise
+                self.left += 1
+                reason = f"it was sent, and will be again, for it cannot be removed: {error.strerror}"
+                log.mail_kept(name, host="", reason=reason)

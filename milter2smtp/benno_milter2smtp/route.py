@@ -1,8 +1,8 @@
 """The way to an archive host: hosts in turn, and all addresses of a name.
 
-A host is used until it fails: when it cannot be reached, does not greet us, or loses connection after
-connection. Then the next one is, and a host that failed is not asked again in this run, so that a dead
-one is not tried for each of a thousand mails.
+A host is used until it fails: when it cannot be reached, does not greet us, or takes no mail. Then the
+next one is, and a host that failed is not asked again in this run, so that a dead one is not tried for
+each of a thousand mails.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 from benno_common import log
 from benno_common.service import Exit
-from benno_milter2smtp.delivery import CONNECT_SECONDS, Delivery, HostUnusable, connect
+from benno_milter2smtp.delivery import Delivery
+from benno_milter2smtp.greeting import CONNECT_SECONDS, HostUnusable, connect
 
 DEFAULT_PORT = 2500
-LOSSES = 3
 FORGET_SECONDS = 0.5
 
 _HOST = re.compile(r"(?:\[(?P<literal>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]{1,5}))?")
@@ -55,7 +55,9 @@ def parse_host(text: str) -> Host:
         if match["name"] and _is_name(match["name"]):
             return Host(match["name"], port)
     raise Exit(
-        os.EX_CONFIG, f"{text!r} is no host: write NAME, NAME:PORT, ADDRESS or [IPV6-ADDRESS]:PORT"
+        os.EX_CONFIG,
+        f"{text!r} is no host: write NAME, NAME:PORT, ADDRESS or [IPV6-ADDRESS]:PORT; "
+        "several with blanks between them",
     )
 
 
@@ -83,7 +85,7 @@ class Route:
         self._timeout = timeout
         self._is_ours = is_ours
         self._open: dict[Delivery, Host] = {}
-        self.losses = 0  # of connections, in a row
+        self._dead: set[object] = set()  # addresses that did not answer, of hosts that do
         self._closing: set[asyncio.Task[None]] = set()
         self._connecting = asyncio.Lock()
 
@@ -91,6 +93,10 @@ class Route:
     def host(self) -> Host | None:
         """The one that is used now."""
         return self._hosts[0] if self._hosts else None
+
+    @property
+    def has_next(self) -> bool:
+        return len(self._hosts) > 1
 
     def host_of(self, delivery: Delivery) -> Host:
         return self._open[delivery]
@@ -102,7 +108,7 @@ class Route:
                 host = self._hosts[0]
                 crowded = self._is_open(host) or bool(self._closing)
                 try:
-                    delivery = await _connect_any(host, self._timeout)
+                    delivery = await _connect_any(host, self._timeout, self._dead)
                 except HostUnusable as error:
                     if self._is_open(host):
                         raise Crowded from error
@@ -115,24 +121,6 @@ class Route:
                 self._expect_other_directory(delivery, host)
                 return delivery
             raise NoHost
-
-    def delivered(self) -> None:
-        """A mail was taken, so that the host is not bad."""
-        self.losses = 0
-
-    def lost(self, delivery: Delivery, reason: str, before: int) -> bool:
-        """The connection was lost in the middle of a mail; whether the host is given up for that.
-
-        before: the losses when that mail was begun. Mails that were under way together count as one,
-        for their connections may be lost together.
-        """
-        host = self._open[delivery]
-        self.losses = max(self.losses, before + 1)
-        if self.losses < LOSSES or host != self.host:
-            return False
-        self.losses = 0
-        self.give_up(host, f"{LOSSES} connections in a row were lost, the last one: {reason}")
-        return True
 
     def give_up(self, host: Host, reason: str) -> None:
         """Use this host no more, from now on."""
@@ -167,8 +155,11 @@ class Route:
             raise Exit(os.EX_CONFIG, reason)
 
 
-async def _connect_any(host: Host, timeout: float) -> Delivery:
-    """Try the addresses of a host in turn. Raises HostUnusable with the reasons of all."""
+async def _connect_any(host: Host, timeout: float, dead: set[object]) -> Delivery:
+    """Try the addresses of a host in turn. Raises HostUnusable with the reasons of all.
+
+    dead: those that did not answer come last the next time.
+    """
     loop = asyncio.get_running_loop()
     lookup = loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
     try:
@@ -178,10 +169,11 @@ async def _connect_any(host: Host, timeout: float) -> Delivery:
     except (OSError, UnicodeError) as error:
         raise HostUnusable(getattr(error, "strerror", None) or str(error)) from error
     reasons = []
-    for address in addresses:
+    for address in sorted(addresses, key=dead.__contains__):
         try:
             return await connect(address, timeout)
         except HostUnusable as error:
+            dead.add(address)
             shown = f"{address[4][0]}: " if address[4][0] != host.name else ""
             reasons.append(f"{shown}{error}")
     raise HostUnusable("; ".join(reasons))

@@ -9,7 +9,7 @@ import pytest
 from benno_common.envelope import Envelope
 from benno_milter2smtp.content import Inspector
 from benno_milter2smtp.offer import Offer, parse_offer
-from benno_milter2smtp.outcome import Permanent
+from benno_milter2smtp.outcome import Permanent, SessionTrouble
 from benno_milter2smtp.plan import AddressError, Letter, Plan, check_envelope, make_plan
 
 ALL = Offer(
@@ -143,6 +143,25 @@ def test_gateway_as_parameter_or_header() -> None:
     assert made.header == b"X-BENNO-GW: gw+1=x\r\n"
     assert made.mail == b"MAIL FROM:<a> SIZE=26"
     assert plan(b"S: x\r\n", ALL).mail.endswith(b"SIZE=6 XBENNO-ID=file+20name.eml")
+
+
+def test_a_benno_smtp_that_does_not_trust_us_gets_no_gateway() -> None:
+    """It would take the header line for a forged one, escape it, and archive the mail under no name."""
+    offer = Offer(directory="0.0", chunking=True)
+    envelope = Envelope(b"a", (b"b",), b"gw")
+    refused = make_plan(letter(b"S: x\r\n", envelope), offer)
+    assert isinstance(refused, SessionTrouble)
+    assert "trusted_gateways" in refused.reason
+    assert not refused.doubtful
+    assert plan(b"S: x\r\n", offer).mail == b"MAIL FROM:<a@b.example>"
+
+
+def test_the_name_of_the_file_goes_along_for_the_log() -> None:
+    assert plan(b"S: x\r\n", Offer(dsn=True)).mail == b"MAIL FROM:<a@b.example> ENVID=file+20name.eml"
+    labelled = dataclasses.replace(letter(b"S: x\r\n", ENVELOPE), name=b"x" * 101)
+    made = make_plan(labelled, Offer(dsn=True))
+    assert isinstance(made, Plan)
+    assert made.mail == b"MAIL FROM:<a@b.example>", "RFC 3461 allows 100 octets"
 
 
 @pytest.mark.parametrize("message", [b" folded\r\n", b"\tx: y\r\n", b"\x01a\r\n"])

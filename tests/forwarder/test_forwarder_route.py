@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from benno_milter2smtp import route as route_module
-from benno_milter2smtp.delivery import Delivery, HostUnusable
+from benno_milter2smtp.greeting import HostUnusable
 from benno_milter2smtp.offer import Offer
 from benno_milter2smtp.route import Crowded, Host, NoHost, Route
 
@@ -37,7 +37,7 @@ def play(
     """Run a story on two hosts; it lists what each attempt to connect meets, in turn."""
     attempts: list[Attempt] = []
 
-    async def connect_any(host: Host, timeout: float) -> Any:
+    async def connect_any(host: Host, timeout: float, dead: set[object]) -> Any:
         return await attempts.pop(0)(host)
 
     async def run() -> None:
@@ -104,27 +104,5 @@ def test_refused_because_another_was_just_being_closed(
         assert cast(Connection, other).closed.is_set()
         if moment == "before":
             await closing
-
-    play(monkeypatch, story)
-
-
-def test_lost_together_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(route: Route, attempts: list[Attempt]) -> None:
-        attempts += [good] * 7
-
-        async def lose(together: list[Delivery]) -> list[bool]:
-            before = route.losses
-            lost = [route.lost(delivery, "reset", before) for delivery in together]
-            for delivery in together:
-                await route.close(delivery)
-            return lost
-
-        assert await lose([await route.connect() for _ in range(3)]) == [False] * 3
-        assert await lose([await route.connect()]) == [False]
-        route.delivered()
-        assert await lose([await route.connect()]) == [False]
-        assert await lose([await route.connect()]) == [False]
-        assert await lose([await route.connect()]) == [True]
-        assert route.host == SECOND
 
     play(monkeypatch, story)
