@@ -89,7 +89,7 @@ class Spool:
         with os.scandir(self._directory.place.fd) as entries:
             for entry in entries:
                 age = _age(entry.name)
-                if not age and len(self.foreign) < MOST_FOREIGN and _is_foreign(entry.name):
+                if not age and len(self.foreign) < MOST_FOREIGN and _is_foreign(entry):
                     self.foreign.add(entry.name)
                 if age <= start or (limit is not None and age >= limit):
                     continue
@@ -167,8 +167,9 @@ def _age(name: str) -> str:
     return _OLDER + name if is_old_name(name) else ""
 
 
-def _is_foreign(name: str) -> bool:
-    return not (name.startswith(".") or name.endswith(HELD) or name == "lost+found")
+def _is_foreign(entry: os.DirEntry[str]) -> bool:
+    """Directories are nobody's mistake: that for --keep-sent, lost+found."""
+    return not (entry.name.startswith(".") or entry.name.endswith(HELD) or entry.is_dir())
 
 
 def _stamp(status: os.stat_result) -> Stamp:
