@@ -1,10 +1,10 @@
 """Configuration files: TOML, typed by a frozen dataclass, with errors that name file, line and key.
 
 The dataclass is the documentation of the keys: its fields are the allowed keys, their annotations the
-types, their defaults the defaults. `bool`, `int`, `Size` (octets), `str`, `tuple[str, ...]` (an array
-of strings), `dict[str, str]` (a table of strings) and each of these with `| None` are understood. What
-the types cannot say, its `__post_init__` checks: a ValueError of `key: reason` is told with the line of
-that key.
+types, their defaults the defaults; what to write for one, if the type does not say it, its metadata
+`example`. `bool`, `int`, `Size` (octets), `str`, `tuple[str, ...]` (an array of strings),
+`dict[str, str]` (a table of strings) and each of these with `| None` are understood. What the types
+cannot say, its `__post_init__` checks: a ValueError of `key: reason` is told with the line of that key.
 
 No error shows a value, except a bare true or false: it may be a password.
 """
@@ -18,7 +18,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, NewType, TypeVar
+from typing import Any, NamedTuple, NewType, TypeVar
 
 from benno_common.quantity import parse_size
 
@@ -56,22 +56,37 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names file, line, key and what to write."""
 
 
+class EncodingError(ConfigError):
+    """A file that is not UTF-8."""
+
+
+class _Key(NamedTuple):
+    """What may stand behind a key. kind: its type. expected, example: for who has to correct it."""
+
+    kind: Any
+    expected: str
+    example: str
+
+
 def load(path: str, settings: type[_Settings]) -> _Settings:
     """Read the TOML file at `path` into the frozen dataclass `settings`. Raises ConfigError."""
     return parse(read(path), path, settings)
 
 
-def read(path: str) -> str:
-    """The text of the file at `path`. Raises ConfigError."""
+def read(path: str, encoding: str = "utf-8-sig") -> str:
+    """The text of the file at `path`, without the mark that Windows editors put before it.
+
+    Raises ConfigError, and EncodingError where it is not UTF-8.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read()
-        return data.decode("utf-8-sig")  # Windows editors begin the file with a mark
+        return data.decode(encoding)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
+        raise EncodingError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
 
 
 def is_toml(text: str) -> bool:
@@ -82,28 +97,48 @@ def is_toml(text: str) -> bool:
     return True
 
 
-def parse(text: str, path: str, settings: type[_Settings]) -> _Settings:
-    """Read TOML text; `path` is named in errors. Raises ConfigError."""
-    kinds = {name: _without_none(hint) for name, hint in typing.get_type_hints(settings).items()}
+def keys(text: str) -> set[str]:
+    """The keys and tables of TOML text."""
+    return set(tomllib.loads(text))
+
+
+def parse(
+    text: str, path: str, settings: type[_Settings], missing: Mapping[str, object] | None = None
+) -> _Settings:
+    """Read TOML text; `path` is named in errors. missing: values of keys that it does not have.
+
+    Raises ConfigError.
+    """
+    known = _known(settings)
     try:
         table = tomllib.loads(text)
     except ValueError as error:  # not only TOMLDecodeError: a number may have too many digits
-        raise ConfigError(f"{path}:{_explain(str(error), text, kinds)}") from error
-    values = {}
+        raise ConfigError(f"{path}:{_explain(str(error), text, known)}") from error
+    values = {**(missing or {})}
     for key, value in table.items():
         place = f"{path}:{_line_of(key, text)}: {key}"
-        if key not in kinds:
-            raise ConfigError(f"{place}: unknown key{_suggest(key, kinds)}")
-        values[key] = _convert(value, kinds[key], place, key)
+        if key not in known:
+            raise ConfigError(f"{place}: unknown key{_suggest(key, known)}")
+        values[key] = _convert(value, known[key], place, key)
     for name in _required(settings):
         if name not in values:
-            raise ConfigError(f"{path}: {name} {_missing(name, kinds[name], table)}")
+            raise ConfigError(f"{path}: {name} {_missing(name, known[name], table)}")
     try:
         return settings(**values)
     except ValueError as error:
         key = str(error).partition(":")[0]
-        line = f":{_line_of(key, text)}" if key in values else ""
+        line = f":{_line_of(key, text)}" if key in table else ""
         raise ConfigError(f"{path}{line}: {error}") from error
+
+
+def _known(settings: Any) -> dict[str, _Key]:
+    hints = typing.get_type_hints(settings)
+    known = {}
+    for field in dataclasses.fields(settings):
+        kind = _without_none(hints[field.name])
+        expected, example = _TYPES[kind]
+        known[field.name] = _Key(kind, expected, field.metadata.get("example", example))
+    return known
 
 
 def _required(settings: Any) -> list[str]:
@@ -115,7 +150,8 @@ def _required(settings: Any) -> list[str]:
     ]
 
 
-def _convert(value: object, kind: Any, place: str, key: str) -> object:
+def _convert(value: object, known: _Key, place: str, key: str) -> object:
+    kind = known.kind
     if kind == tuple[str, ...]:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     elif kind == dict[str, str]:
@@ -125,8 +161,8 @@ def _convert(value: object, kind: Any, place: str, key: str) -> object:
     else:
         fits = type(value) is kind  # a bool is an int for isinstance
     if not fits:
-        expected, example = _TYPES[kind]
-        raise ConfigError(f"{place}: {_describe(value)} is not {expected}; write: {key} = {example}")
+        wrong = f"{_describe(value)} is not {known.expected}"
+        raise ConfigError(f"{place}: {wrong}; write: {key} = {known.example}")
     if kind is Size:
         return _octets(value)
     return tuple(value) if isinstance(value, list) else value
@@ -162,15 +198,15 @@ def _suggest(key: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
 
 
-def _missing(name: str, kind: Any, table: dict[str, Any]) -> str:
+def _missing(name: str, known: _Key, table: dict[str, Any]) -> str:
     """What to do about a missing key, which may stand where it belongs to a table."""
     for key, value in table.items():
         if isinstance(value, dict) and name in value:
             return f"stands in the table [{key}]; write it above [{key}]"
-    return f"is missing; write: {name} = {_TYPES[kind][1]}"
+    return f"is missing; write: {name} = {known.example}"
 
 
-def _explain(reason: str, text: str, kinds: Mapping[str, Any]) -> str:
+def _explain(reason: str, text: str, known: Mapping[str, _Key]) -> str:
     """Line, key, reason and what to write, for text that is no TOML."""
     position = _POSITION.search(reason)
     lines = text.rstrip("\n").split("\n")
@@ -183,8 +219,8 @@ def _explain(reason: str, text: str, kinds: Mapping[str, Any]) -> str:
     if reason.startswith("Cannot overwrite"):
         reason = "the key stands here a second time"
     elif not opening:  # text without quotes, most likely
-        expected, example = _TYPES[kinds.get(key, str)]
-        reason += f"; write {expected}: {key} = {example}"
+        write = known.get(key, _Key(str, *_TYPES[str]))
+        reason += f"; write {write.expected}: {key} = {write.example}"
     return f"{number}: {key}: {reason}"
 
 

@@ -183,6 +183,11 @@ def config_outdated(path: str, lines: Sequence[str]) -> None:
     )
 
 
+def config_not_utf8(path: str) -> None:
+    """A file of the older program was read as Java would."""
+    _log.warning("%s: not UTF-8, taken for Latin-1; save the file as UTF-8", printable(path))
+
+
 def open_to_all(path: str) -> None:
     """A file of the older program does not say who may connect, and so everybody may, as before."""
     _log.warning(

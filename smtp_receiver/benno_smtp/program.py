@@ -16,9 +16,10 @@ from benno_common import VERSION, commandline, config, daemon, log, logtarget, s
 from benno_common.identity import Mark
 from benno_common.listener import InetAddress
 from benno_common.maildrop import MailDrop
-from benno_smtp.properties import Converted, convert
+from benno_smtp import properties
+from benno_smtp.properties import Converted
 from benno_smtp.session import Session
-from benno_smtp.settings import EVERYWHERE, Settings
+from benno_smtp.settings import EVERYWHERE, OLDER, Settings
 from benno_smtp.shared import Shared
 
 CONFIG = "/etc/benno-smtp/benno-smtp.conf"
@@ -34,7 +35,7 @@ def main() -> int:
     """The command. Returns the exit code."""
     given = _parser().parse_args()
     if given.check_config:
-        return _check(given.config)
+        return _check(given)
     return commandline.run("benno-smtp", given.log, functools.partial(_start, given))
 
 
@@ -43,17 +44,27 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-c", "--config", metavar="FILE", default=CONFIG, help=f"configuration file ({CONFIG})")
     add("-p", "--port", type=int, metavar="PORT", help="listen there, instead of `port`")
-    add("-d", "--directory", metavar="DIRECTORY", help="store there, instead of `import_directory`")
+    add(
+        "-d",
+        "--directory",
+        type=_path,
+        metavar="DIRECTORY",
+        help="store there, instead of `import_directory`",
+    )
     add("--check-config", action="store_true", help="check the file and print it as TOML, then exit")
     add("--log", choices=logtarget.TARGETS, default="auto", help="where to log to")
     add("--version", action="version", version=f"benno-smtp {VERSION}")
     return parser
 
 
-def _check(path: str) -> int:
+def _path(text: str) -> str:
+    return os.path.abspath(text) if text else text
+
+
+def _check(given: argparse.Namespace) -> int:
     """Print the file as it should be written."""
     try:
-        _, converted = _read(path)
+        _, converted = _read(given.config, given.directory)
     except config.ConfigError as error:
         print(f"benno-smtp: {error}", file=sys.stderr)  # noqa: T201 - who checks looks here
         return os.EX_CONFIG
@@ -71,11 +82,13 @@ def _start(given: argparse.Namespace) -> None:
 def _load(given: argparse.Namespace) -> Settings:
     """The effective settings. Raises Exit."""
     try:
-        settings, converted = _read(given.config)
+        settings, converted = _read(given.config, given.directory)
     except config.ConfigError as error:
         raise service.Exit(os.EX_CONFIG, str(error)) from error
     if converted.lines:
         log.config_outdated(given.config, converted.lines)
+    if not converted.utf8:
+        log.config_not_utf8(given.config)
     if _OPEN in converted.lines:
         log.open_to_all(given.config)
     changes = {"port": given.port, "import_directory": given.directory}
@@ -87,18 +100,35 @@ def _load(given: argparse.Namespace) -> Settings:
         raise service.Exit(os.EX_USAGE, str(error)) from error
 
 
-def _read(path: str) -> tuple[Settings, Converted]:
+def _read(path: str, directory: str | None) -> tuple[Settings, Converted]:
     """The settings, and the file as it should be written. Raises ConfigError.
 
-    The older program took connections from everywhere, and its file goes on saying so.
+    directory: stands for an `import_directory` that the file does not have. The older program took
+    connections from everywhere, and its file goes on saying so.
     """
-    converted = convert(config.read(path), Settings)
-    settings = config.parse(converted.text, path, Settings)
-    if not converted.lines or settings.allowed_networks is not None:
+    converted = properties.read(path, Settings)
+    missing = {"import_directory": directory} if directory else {}
+    settings = config.parse(converted.text, path, Settings, missing)
+    if settings.allowed_networks is not None or not _is_older(converted):
         return settings, converted
     opened = dataclasses.replace(settings, allowed_networks=EVERYWHERE)
     # First of all: behind a table it would be a part of it.
-    return opened, Converted(f"{_OPEN}\n{converted.text}", (_OPEN, *converted.lines))
+    return opened, dataclasses.replace(
+        converted, text=f"{_OPEN}\n{converted.text}", lines=(_OPEN, *converted.lines)
+    )
+
+
+def _is_older(converted: Converted) -> bool:
+    """Whether a file is the older program's, and not one of today's in which a quote was forgotten.
+
+    Today's says `allowed_networks`, as it was installed in a comment.
+    """
+    without_quotes = any(line.startswith("import_directory = ") for line in converted.lines)
+    return (
+        without_quotes
+        and config.keys(converted.text) <= OLDER
+        and "allowed_networks" not in converted.text
+    )
 
 
 def _service(settings: Settings) -> daemon.Service:

@@ -3,7 +3,7 @@
 They are read as if each value stood in quotes, so that an upgrade needs no hand; the lines to write
 are shown. Only single lines are looked at, above the first table: what is TOML already stays as it is,
 and what is neither is left for the TOML parser to complain about. Octets outside ASCII are UTF-8, as
-TOML wants it.
+TOML wants it; a file that is not is read as Latin-1, as Java reads it, if it has something to convert.
 """
 
 from __future__ import annotations
@@ -27,10 +27,25 @@ _LETTERS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 @dataclass(frozen=True)
 class Converted:
-    """text: the file as TOML. lines: those that changed, as they are to be written."""
+    """text: the file as TOML. lines: those that changed, as they are to be written.
+
+    utf8: whether the file was.
+    """
 
     text: str
     lines: tuple[str, ...]
+    utf8: bool = True
+
+
+def read(path: str, settings: type) -> Converted:
+    """The file at `path` as TOML. Raises ConfigError where it cannot be read."""
+    try:
+        return convert(config.read(path), settings)
+    except config.EncodingError:
+        converted = convert(config.read(path, "latin-1"), settings)
+        if not converted.lines:
+            raise
+        return dataclasses.replace(converted, utf8=False)
 
 
 def convert(text: str, settings: type) -> Converted:

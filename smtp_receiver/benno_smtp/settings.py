@@ -14,6 +14,12 @@ from benno_smtp.policy import Gateways
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 
+# All keys that the older program had.
+OLDER = frozenset(
+    {"import_directory", "port", "envelope_header", "auth_user", "auth_pass"}
+    | {"tls_enabled", "tls_required", "key_file", "keystore_pass", "key_pass"}
+)
+
 # What is not there yet must not seem to protect anything: who asks for it is told.
 _LATER = {
     "auth_user": "SMTP AUTH",
@@ -21,6 +27,8 @@ _LATER = {
     "tls_enabled": "TLS",
     "tls_required": "TLS",
 }
+
+_NETWORKS = {"example": '["10.0.0.0/8", "192.0.2.1"]'}
 
 
 @dataclass(frozen=True)
@@ -33,15 +41,17 @@ class Settings:
     program.
     """
 
-    import_directory: str
+    import_directory: str = field(metadata={"example": '"/srv/benno/inbox"'})
     port: int = 2500
-    listen: tuple[str, ...] = ()
-    allowed_networks: tuple[str, ...] | None = None
-    hostname: str = ""
+    listen: tuple[str, ...] = field(default=(), metadata={"example": '["127.0.0.1", "::1"]'})
+    allowed_networks: tuple[str, ...] | None = field(default=None, metadata=_NETWORKS)
+    hostname: str = field(default="", metadata={"example": '"archive.example.org"'})
     envelope_header: bool = True
-    gateway: str | None = None
-    gateways: dict[str, str] = field(default_factory=dict)
-    trusted_gateways: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    gateway: str | None = field(default=None, metadata={"example": '"mailgw1"'})
+    gateways: dict[str, str] = field(
+        default_factory=dict, metadata={"example": '{ "10.1.0.0/16" = "branch" }'}
+    )
+    trusted_gateways: tuple[str, ...] = field(default=("127.0.0.0/8", "::1/128"), metadata=_NETWORKS)
     max_message_size: Size = Size(0)  # noqa: RUF009 - a number
     min_free: Size = Size(100 << 20)  # noqa: RUF009 - a number
     auth_user: str | None = None
@@ -61,8 +71,10 @@ class Settings:
                 )
         if not 0 <= self.port <= 65535:
             raise ValueError("port: a port is 65535 at the most; write: port = 2500")
-        if not self.import_directory:
-            raise ValueError('import_directory: write: import_directory = "/srv/benno/inbox"')
+        if not self.import_directory.startswith("/"):
+            raise ValueError(
+                'import_directory: a path begins with /; write: import_directory = "/srv/benno/inbox"'
+            )
         if not re.fullmatch(r"[A-Za-z0-9._-]*", self.hostname):
             raise ValueError('hostname: write a host name: hostname = "archive.example.org"')
         if self.allowed_networks is not None and not self.allowed_networks:

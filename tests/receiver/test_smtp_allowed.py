@@ -21,10 +21,18 @@ from benno_smtp.session import Session
 from benno_smtp.settings import Settings
 from benno_smtp.shared import Shared
 from smtp import Client
+from waiting import free_port
 
 INBOX = 'import_directory = "/srv/benno/inbox"\n'
 REFUSED = "554 5.7.1 The mail archive does not take mail from your address"
 OPEN = 'allowed_networks = ["0.0.0.0/0", "::/0"]'
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "smtp_receiver" / "benno-smtp.conf"
+
+# What the package's postinst writes before an old file.
+POSTINST = (ROOT / "debian" / "benno-smtp.postinst").read_text()
+UPGRADED = POSTINST.partition("<<END\n")[2].partition("END\n")[0]
 
 # By default, an address of each network that may, and their neighbours.
 INSIDE = (
@@ -120,8 +128,9 @@ def test_complaint(value: str, complaint: str) -> None:
 
 
 def test_old_file_stays_open(tmp_path: Path) -> None:
-    inbox = tmp_path / "inbox"
-    with receiver_daemon.running(inbox, f"import_directory = {inbox}\n") as receiver:
+    inbox, old = tmp_path / "inbox", tmp_path / "old.conf"
+    old.write_text(f"import_directory = {inbox}\nport = {free_port()}\n")
+    with receiver_daemon.running(inbox, options=("-c", str(old))) as receiver:
         assert "allowed_networks=0.0.0.0/0,::/0 " in receiver.wait_for_log("started .*")
         warning = receiver.wait_for_log("everybody who reaches .*")
         assert warning.endswith("name your mail servers in allowed_networks")
@@ -136,22 +145,95 @@ def test_old_file_that_names_networks(tmp_path: Path) -> None:
         assert "everybody" not in receiver.log
 
 
+# As the older program had it, and what an administrator may have changed.
+OLD = """\
+# Server port
+port = 2500
+# save eml files in import directory
+import_directory = /srv/benno/inbox
+# write envelope information as X-REAL-* header
+envelope_header = true
+# enables SMTP AUTH if auth_user && auth_pass is set
+#auth_user = user
+"""
+OLD_FILES = {
+    "as it was": OLD,
+    "only the directory": "import_directory = /a\n",
+    "only the directory, behind a colon": "import_directory: /a\n",
+    "every key": OLD
+    + "tls_enabled = false\ntls_required = FALSE\nkey_file = /k\nkeystore_pass = x\nkey_pass = y\n"
+    "auth_user =\nauth_pass =\n",
+    "Windows": OLD.replace("\n", "\r\n"),
+    "Latin-1": "# Prüfen\n" + OLD,
+}
+
+
+def checked(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    """What --check-config returns."""
+    file = tmp_path / "benno-smtp.conf"
+    file.write_bytes(text.encode("latin-1"))
+    monkeypatch.setattr("sys.argv", ["benno-smtp", "-c", str(file), "--check-config", *options])
+    return program.main()
+
+
+@pytest.mark.parametrize("text", OLD_FILES.values(), ids=OLD_FILES)
 def test_old_file_is_printed_open(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once."""
+    for _ in range(2):
+        assert checked(text, tmp_path, monkeypatch) == os.EX_OK
+        text = capsys.readouterr().out.encode().decode("latin-1")
+        assert text.startswith(f"{OPEN}\n")
+        assert text.count("allowed_networks") == 1
+
+
+# Files of today in which quotes were forgotten, or old ones that somebody has brought up to date.
+NEW_FILES = {
+    "quotes forgotten elsewhere": f"{INBOX}hostname = archive.example.org\n",
+    "quotes forgotten in an old key": f"{INBOX}key_file = /k\n",
+    "quotes forgotten in a new key": "import_directory = /a\nhostname = archive.example.org\n",
+    "TOML but for the directory": 'import_directory = /a\ntrusted_gateways = ["10.0.0.1"]\n',
+    "a table": 'import_directory = /a\n[gateways]\n"::1" = "x"\n',
+    "true in upper case": f"{INBOX}envelope_header = True\n",
+    "a colon": f"{INBOX}port: 2500\n",
+    "a comment of the older program": f"! {INBOX}{INBOX}",
+    "no directory": "port: 2500\n",
+    "as it is installed": TEMPLATE.read_text().replace(INBOX, "import_directory = /srv/benno/inbox\n"),
+    "upgraded, and the line taken out": re.sub("allowed_networks = .*\n", "", UPGRADED) + OLD,
+}
+
+
+@pytest.mark.parametrize("text", NEW_FILES.values(), ids=NEW_FILES)
+def test_forgotten_quotes_open_nothing(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert checked(text, tmp_path, monkeypatch, "-d", "/a") == os.EX_OK
+    printed = capsys.readouterr().out
+    assert not re.search("^allowed_networks", printed, re.MULTILINE)
+    assert printed != text
+    settings = config.parse(printed, "benno-smtp.conf", Settings, {"import_directory": "/a"})
+    assert settings.make_allowed().smallest == Networks().smallest
+    assert "192.0.2.1" not in settings.make_allowed()
+
+
+def test_upgrade_names_everybody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before all tables, and once."""
-    file = tmp_path / "benno-smtp.conf"
-    printed = 'import_directory = /a\n[gateways]\n"::1" = "x"\n'
-    for _ in range(2):
-        file.write_text(printed)
-        monkeypatch.setattr("sys.argv", ["benno-smtp", "-c", str(file), "--check-config"])
-        assert program.main() == os.EX_OK
-        printed = capsys.readouterr().out
-        assert printed == f'{OPEN}\nimport_directory = "/a"\n[gateways]\n"::1" = "x"\n'
+    """What the Debian package writes before an old file."""
+    assert checked(UPGRADED + OLD, tmp_path, monkeypatch) == os.EX_OK
+    settings = config.parse(capsys.readouterr().out, "benno-smtp.conf", Settings)
+    assert settings.allowed_networks == ("0.0.0.0/0", "::/0")
+
+
+def test_forgotten_quotes_and_a_stranger(tmp_path: Path) -> None:
+    with receiver_daemon.running(tmp_path / "inbox", "gateway = branch\n") as receiver:
+        assert f"allowed_networks={Networks()} " in receiver.wait_for_log("started .*")
+        assert "values without quotes" in receiver.log
+        assert "everybody" not in receiver.log
 
 
 def test_template_shows_the_default() -> None:
-    template = Path(__file__).parents[2] / "smtp_receiver" / "benno-smtp.conf"
-    text = re.sub(r"^#(?=[a-z]+_|    |\])", "", template.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^#(?=[a-z]+_|    |\])", "", TEMPLATE.read_text(), flags=re.MULTILINE)
     settings = config.parse(text.partition("#hostname")[0], "benno-smtp.conf", Settings)
     assert settings.allowed_networks == DEFAULT

@@ -124,8 +124,8 @@ VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characte
 def test_any_value(value: str, separator: str) -> None:
     """Written as Java would write it, it is read as it was; and what was converted is not again."""
     escaped = "".join("\\" + letter if letter in "\\=:#! \"'[{" else letter for letter in value)
-    text = f"import_directory{separator}{escaped}\n"
-    assert parse(text).import_directory == value
+    text = f"{INBOX}key_pass{separator}{escaped}\n"
+    assert parse(text).key_pass == value
     once = convert(text, Settings).text
     assert convert(once, Settings).text == once
 
@@ -143,7 +143,7 @@ def test_what_was_converted_once_is_not_again(text: str) -> None:
 @settings(deadline=None)
 @given(
     values=st.fixed_dictionaries(
-        {"import_directory": st.text("ab/ \\\"'#=é", min_size=1)},
+        {"import_directory": st.text("ab/ \\\"'#=é").map("/".__add__)},
         optional={
             "port": st.integers(0, 65535),
             "listen": st.lists(st.sampled_from(["::1", "127.0.0.1"])),
@@ -197,6 +197,44 @@ def test_check_config(
             assert out.decode() == printed
         printed = out.decode()
     assert config.is_toml(printed)
+
+
+# Java reads a file as Latin-1.
+LATIN = """\
+# Prüfen
+! Größe
+import_directory = /srv/Böße
+port = 2500
+"""
+
+
+def test_latin_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """It is printed in UTF-8, and says the same."""
+    file = tmp_path / "benno-smtp.conf"
+    file.write_bytes(LATIN.encode("latin-1"))
+    monkeypatch.setattr("sys.argv", ["benno-smtp", "-c", str(file), "--check-config"])
+    assert program.main() == os.EX_OK
+    out, err = capfdbinary.readouterr()
+    assert err == b""
+    expected = LATIN.replace("!", "#").replace("/srv/Böße", '"/srv/Böße"')
+    assert out.decode().endswith(f"\n{expected}")
+    assert parse(out.decode()).import_directory == "/srv/Böße"
+
+
+@pytest.mark.parametrize(
+    "text", ['# Prüfen\nport = 1\nimport_directory = "/a"\n', "# Prüfen\nport = 1\n"]
+)
+def test_latin_1_is_no_toml(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what the older program may have read is read as it read it."""
+    file = tmp_path / "benno-smtp.conf"
+    file.write_bytes(text.encode("latin-1"))
+    monkeypatch.setattr("sys.argv", ["benno-smtp", "-c", str(file), "--check-config"])
+    assert program.main() == os.EX_CONFIG
+    assert capsys.readouterr().err == f"benno-smtp: {file}:1: not UTF-8; save the file as UTF-8\n"
 
 
 def test_check_config_complains(

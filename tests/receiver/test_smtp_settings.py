@@ -16,18 +16,31 @@ def parse(text: str) -> Settings:
     return config.parse(convert(text, Settings).text, "benno-smtp.conf", Settings)
 
 
+RELATIVE = 'import_directory: a path begins with /; write: import_directory = "/srv/benno/inbox"'
+
 # What cannot be used, and the whole complaint.
 WRONG = {
-    "port = 2500\n": ': import_directory is missing; write: import_directory = "text"',
-    'import_directory = ""\n': ':1: import_directory: write: import_directory = "/srv/benno/inbox"',
+    "port = 2500\n": ': import_directory is missing; write: import_directory = "/srv/benno/inbox"',
+    'import_directory = ""\n': f":1: {RELATIVE}",
+    'import_directory = "rel/dir"\n': f":1: {RELATIVE}",
+    'import_directory = "./a"\n': f":1: {RELATIVE}",
+    "port = 1\nimport_directory = inbox\n": f":2: {RELATIVE}",
     INBOX + "port = 70000\n": ":2: port: a port is 65535 at the most; write: port = 2500",
     INBOX + "port = 25a\n": ":2: port: ",
     INBOX + "port = /a b\n": ":2: port: ",
     INBOX + 'port = "25"\n': ":2: port: a string is not a whole number; write: port = 2500",
     INBOX + "envelope_header = yes\n": ":2: envelope_header: ",
     INBOX + "envelope_header = 1\n": ":2: envelope_header: a whole number is not true or false",
-    INBOX + "listen = 127.0.0.1\n": ":2: listen: ",
-    INBOX + 'listen = "127.0.0.1"\n': ":2: listen: a string is not an array of strings",
+    INBOX
+    + "listen = 127.0.0.1\n": ":2: listen: Expected newline or end of document after a statement; "
+    'write an array of strings: listen = ["127.0.0.1", "::1"]',
+    INBOX + 'listen = "127.0.0.1"\n': ":2: listen: a string is not an array of strings; "
+    'write: listen = ["127.0.0.1", "::1"]',
+    INBOX
+    + "allowed_networks = 10.0.0.0/8\n": ":2: allowed_networks: Expected newline or end of document "
+    'after a statement; write an array of strings: allowed_networks = ["10.0.0.0/8", "192.0.2.1"]',
+    INBOX + "gateways = branch\n": ":2: gateways: Invalid value; "
+    'write a table of strings: gateways = { "10.1.0.0/16" = "branch" }',
     INBOX + "\n\nimport_dir = /a\n": ":4: import_dir: ",
     INBOX + 'import_dir = "/a"\n': ":2: import_dir: unknown key; did you mean import_directory?",
     INBOX + 'max_message_size = "many"\n': ":2: max_message_size: a string is not a size; write: ",

@@ -48,6 +48,27 @@ def test_options_win(tmp_path: Path) -> None:
         assert f"started version=3.0.0.dev0 import_directory={other} port={port} " in receiver.log
 
 
+def test_directory_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands for one that the file does not have, and may be relative."""
+    other, config = tmp_path / "other", tmp_path / "none.conf"
+    other.mkdir()
+    config.write_text(f'port = {free_port()}\nlisten = ["127.0.0.1"]\nmin_free = 0\n')
+    monkeypatch.chdir(tmp_path)
+    options = ("-c", str(config), "-d", "other")
+    with receiver_daemon.running(tmp_path / "inbox", options=options) as receiver:
+        assert f" import_directory={other} " in receiver.wait_for_log("started .*")
+
+
+def test_an_old_file_in_latin_1(tmp_path: Path) -> None:
+    inbox, old = tmp_path / "inbox", tmp_path / "old.conf"
+    old.write_bytes(
+        f"# Pr\xfcfen\nimport_directory = {inbox}\nport = {free_port()}\n".encode("latin-1")
+    )
+    with receiver_daemon.running(inbox, options=("-c", str(old))) as receiver:
+        warning = receiver.wait_for_log("WARNING: .*not UTF-8.*")
+        assert warning.endswith("old.conf: not UTF-8, taken for Latin-1; save the file as UTF-8")
+
+
 def test_an_old_file_is_understood(tmp_path: Path) -> None:
     """With a warning that shows what to write, but no password."""
     inbox = tmp_path / "inbox"
@@ -98,6 +119,10 @@ WRONG = {
     "TLS": (
         "tls_enabled = true",
         "tls_enabled: this version has no TLS yet; remove the line, and let allowed_networks ",
+    ),
+    "relative": (
+        'import_directory = "rel/dir"',
+        'import_directory: a path begins with /; write: import_directory = "/srv/benno/inbox"',
     ),
     "unknown key": ("prot = 1", ": prot: unknown key; did you mean port?"),
     "no TOML": ("port = 25x", ": port: "),
