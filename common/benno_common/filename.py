@@ -1,7 +1,8 @@
 """The names of mail files: SECONDS.MICROSECONDS.UNIQUE[.LABEL].S=SIZE.eml
 
 They sort by time, and say how long the file is, so that a torn one is recognised. Files of the older C
-milter are called `arch.XXXXXXXX`, `arch.XXXXXXXX.msg` or anything else that ends in `.eml`.
+milter are called `arch.XXXXXXXX` or `arch.XXXXXXXX.msg`, perhaps with time and sender in between, or
+anything else that ends in `.eml`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 
 _OURS = re.compile(r"[0-9]{10}\.[0-9]{6}\..*\.S=([0-9]{1,18})\.eml\Z", re.DOTALL)
 _SIZED = re.compile(r"\.S=[0-9]+\.eml\Z")
-_OLD = re.compile(r"arch\.[^.]+(\.msg)?\Z|[^.].*\.eml\Z", re.DOTALL)
+_OLD = re.compile(r"(?:arch\..+|[^.].*\.eml)(?<!\.err)\Z", re.DOTALL)
 _TAIL = 32  # octets; .S=SIZE.eml has up to 25
 _UNSAFE = re.compile(r"[^A-Za-z0-9@._+=-]")
 

@@ -51,6 +51,14 @@ def put(inbox: Path, content: bytes, size: int | None = None) -> str:
     return name
 
 
+OLD_NAMES = [
+    "arch.Xy3zA9",
+    "arch.Xy3zA9.msg",
+    "arch.2020-01-01-10-00.user@example.org.Xy3zA9ab.msg",  # with -t
+    "other.eml",
+]
+
+
 def numbered(second: int) -> str:
     return f"{1_700_000_000 + second}.000000.x.S=1.eml"
 
@@ -204,7 +212,7 @@ def test_without_an_envelope(inbox: Path, spool: Spool, content: bytes) -> None:
     assert descriptors() <= before
 
 
-@pytest.mark.parametrize("name", ["arch.Xy3zA9", "arch.Xy3zA9.msg", "other.eml"])
+@pytest.mark.parametrize("name", OLD_NAMES)
 def test_files_of_the_older_milter(inbox: Path, spool: Spool, name: str) -> None:
     (inbox / name).write_bytes(OLD_FILE)
     settle(inbox / name)
@@ -217,7 +225,7 @@ def test_files_of_the_older_milter(inbox: Path, spool: Spool, name: str) -> None
         spool.read(name)
 
 
-@pytest.mark.parametrize("name", ["arch.Xy3zA9", "arch.Xy3zA9.msg", "other.eml"])
+@pytest.mark.parametrize("name", OLD_NAMES)
 @pytest.mark.parametrize("content", [b"", OLD_FILE[:40], OLD_FILE], ids=["empty", "block", "whole"])
 @pytest.mark.parametrize("seconds", [0, SETTLED - 60, -SETTLED + 60], ids=["now", "lately", "clocks"])
 def test_files_that_may_still_be_written(

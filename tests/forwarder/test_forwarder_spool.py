@@ -57,7 +57,7 @@ def test_strange_files_are_held_and_never_sent(spool: Path, kind: str, name: str
 
 
 def test_what_is_no_mail_is_reported_and_stays(spool: Path) -> None:
-    for name in ("notes.txt", "m\u00fcll", "arch.1.gz"):
+    for name in ("notes.txt", "m\u00fcll", "report.gz"):
         (spool / name).touch()
     for name in (".hidden", "arch.x.err"):
         (spool / name).touch()
@@ -68,7 +68,7 @@ def test_what_is_no_mail_is_reported_and_stays(spool: Path) -> None:
         listed = forward(spool, server.port, options=["--dry-run"]).output
         run = forward(spool, server.port)
     assert (run.code, run.summary, names(spool)) == (0, "sent=1 kept=0 held=0", before)
-    assert f"{spool}: what is no mail stays there: arch.1.gz m\\xc3\\xbcll notes.txt\n" in run.log
+    assert f"{spool}: what is no mail stays there: m\\xc3\\xbcll notes.txt report.gz\n" in run.log
     assert listed.count("is no mail, and would stay there") == 3
 
 
