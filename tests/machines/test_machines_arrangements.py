@@ -73,7 +73,18 @@ def test_milter_and_receiver_on_one_host(pair: Pair, room: Room) -> None:
             wait_for(lambda: len(pair.story.accepted) > 150, "mail flows on both ways")
         pair.settle()
         assert len(pair.inbox()) >= len(pair.story.accepted)
+        _see_that_it_sends_nothing_to_itself(pair.archive)
     check(pair.story, pair.inbox())  # purge takes no mail
+
+
+def _see_that_it_sends_nothing_to_itself(machine: Machine) -> None:
+    """Receiver and forwarder are hardened units, and know each other's directory all the same."""
+    before = mail_files(machine, INBOX)
+    edit(machine, SETTINGS, r"^#\s*BENNOHOST=.*", "BENNOHOST=localhost")
+    done = machine.attempt("systemctl", "start", "benno-export2archive.service")
+    assert done.returncode != 0
+    assert "writes into this spool" in machine.log("benno-milter2smtp")
+    assert mail_files(machine, INBOX) == before
 
 
 def test_without_unnamed_files(pair: Pair) -> None:

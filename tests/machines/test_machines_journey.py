@@ -38,7 +38,8 @@ def _can_be_followed(pair: Pair, message: bytes) -> None:
     assert queue_id in pair.mail.log("postfix/qmgr")
     sent = rf'{spooled}: sent .*sha256={sha256}.*reply="250 .* Stored as (\S+)"'
     (archived,) = re.findall(sent, pair.mail.log("benno-milter2smtp"))
-    (stored,) = re.findall(rf"stored file=(\S+) .*sha256={sha256}", pair.archive.log("benno-smtp"))
+    received = rf"{re.escape(spooled)}: stored file=(\S+) .*sha256={sha256}"
+    (stored,) = re.findall(received, pair.archive.log("benno-smtp"))
     assert stored == archived
     assert stored in {path.name for path in pair.inbox()}
 
