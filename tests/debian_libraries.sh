@@ -23,7 +23,7 @@ if ! [ -f "$tree/ready" ]; then
     version=$(chroot "$tree" python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     .venv/bin/pip install -q --no-deps --no-compile --only-binary=:all: --python-version "$version" \
         --target "$tree/opt/python" purepythonmilter==0.0.1 pytest pluggy iniconfig packaging pygments \
-        pytest-xdist execnet hypothesis sortedcontainers
+        pytest-timeout pytest-xdist execnet hypothesis sortedcontainers
     mkdir -p "$tree/project"
     echo "127.0.0.1 localhost" >"$tree/etc/hosts"
     printf '%s\n' /opt/python /project/common /project/milter /project/milter2smtp /project/smtp_receiver \

@@ -50,6 +50,8 @@ def stuck(thread: int, call: str) -> Iterator[None]:
     """The thread's next such call does not return before the end of the body."""
     with injection.into(thread, f"{call}:delay_exit=600000000:when=1") as trace:
         yield
+        status = Path(f"/proc/{thread}/status")
+        wait_for(lambda: "State:\tt" in status.read_text(), f"{call} is made, and does not return")
     assert trace.injected == [call]
 
 
