@@ -15,7 +15,10 @@ import time
 
 _OURS = re.compile(r"[0-9]{10}\.[0-9]{6}\..*\.S=([0-9]{1,18})\.eml\Z", re.DOTALL)
 _SIZED = re.compile(r"\.S=[0-9]+\.eml\Z")
-_OLD = re.compile(r"arch\.(?:[0-9]{4}(?:-[0-9]{2}){4}\..+\.)?[^.]+(\.msg)?\Z|[^.].*\.eml\Z", re.DOTALL)
+_OLD = re.compile(
+    r"arch\.(?:[^.]+|[0-9]{4}(?:-[0-9]{2}){4}\..+\.[A-Za-z0-9]{6,})(?:\.msg)?\Z|[^.].*\.eml\Z",
+    re.DOTALL,
+)
 _TAIL = 32  # octets; .S=SIZE.eml has up to 25
 _UNSAFE = re.compile(r"[^A-Za-z0-9@._+=-]")
 
