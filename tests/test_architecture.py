@@ -58,6 +58,8 @@ IO = {
 
 # The one module that may import a library.
 IMPORTERS = {
+    "aiosmtpd": "benno_smtp.connection",
+    "cryptography": "benno_smtp.keystore",
     "aiosmtplib": "benno_milter2smtp.greeting",
     "purepythonmilter": "benno_milter.wire",
     "tomllib": "benno_common.config",

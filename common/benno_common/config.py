@@ -126,9 +126,14 @@ def parse(
     try:
         return settings(**values)
     except ValueError as error:
-        key = str(error).partition(":")[0]
-        line = f":{_line_of(key, text)}" if key in table else ""
-        raise ConfigError(f"{path}{line}: {error}") from error
+        raise located(error, text, path) from error
+
+
+def located(error: ValueError, text: str, path: str) -> ConfigError:
+    """An error of `key: reason` with the line of that key, if it stands in the file."""
+    key = str(error).partition(":")[0]
+    line = f":{_line_of(key, text)}" if key in keys(text) else ""
+    return ConfigError(f"{path}{line}: {error}")
 
 
 def _known(settings: Any) -> dict[str, _Key]:

@@ -70,10 +70,11 @@ class Sessions:
         *,
         answered: bool,
         client: str | None = None,
+        tls: str | None = None,
     ) -> None:
         """Count a mail that is durable, and log it."""
         self.statistics.stored(stored.size, seconds)
-        log.mail_stored(queue_id, envelope, stored, seconds, answered=answered, client=client)
+        log.mail_stored(queue_id, envelope, stored, seconds, answered=answered, client=client, tls=tls)
 
 
 @dataclass(frozen=True, kw_only=True)

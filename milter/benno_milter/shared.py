@@ -30,9 +30,10 @@ class Shared(Sessions):
         *,
         answered: bool,
         client: str | None = None,
+        tls: str | None = None,
     ) -> None:
         """Count a mail that is durable, log it, and have it forwarded."""
-        super().stored(queue_id, envelope, stored, seconds, answered=answered, client=client)
+        super().stored(queue_id, envelope, stored, seconds, answered=answered, client=client, tls=tls)
         if self.pending is not None:
             with contextlib.suppress(OSError):  # the next run of cron or timer finds the mail too
                 os.close(os.open(self.pending, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640))

@@ -217,7 +217,8 @@ class Connection(SMTP):
         await self.push(reply)
         self.busy = True  # nothing more can be said, should the daemon end
         with contextlib.suppress(asyncio.TimeoutError, OSError):
-            self._writer.write_eof()
+            if self._writer.can_write_eof():  # TLS has no half-closed connection
+                self._writer.write_eof()
             await asyncio.wait_for(self._swallow(), PARTING_SECONDS)
         self.hang_up()
 

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,10 +18,12 @@ from benno_common.identity import Mark
 from benno_common.listener import InetAddress
 from benno_common.maildrop import MailDrop
 from benno_smtp import properties
+from benno_smtp.keystore import TlsError
 from benno_smtp.properties import Converted
 from benno_smtp.session import Session
 from benno_smtp.settings import EVERYWHERE, OLDER, Settings
 from benno_smtp.shared import Shared
+from benno_smtp.tls import Tls
 
 CONFIG = "/etc/benno-smtp/benno-smtp.conf"
 
@@ -64,25 +67,27 @@ def _path(text: str) -> str:
 def _check(given: argparse.Namespace) -> int:
     """Print the file as it should be written."""
     try:
-        _, converted = _read(given.config, given.directory)
+        _, converted, tls = _read(given.config, given.directory)
     except config.ConfigError as error:
         print(f"benno-smtp: {error}", file=sys.stderr)  # noqa: T201 - who checks looks here
         return os.EX_CONFIG
+    if tls is not None and tls.doubt:
+        print(f"benno-smtp: cert_file: clients may refuse it: {tls.doubt}", file=sys.stderr)  # noqa: T201
     sys.stdout.buffer.write(converted.text.encode())  # TOML is UTF-8, whatever the locale
     return os.EX_OK
 
 
 def _start(given: argparse.Namespace) -> None:
-    settings = _load(given)
+    settings, tls = _load(given)
     if not settings.envelope_header:
         log.envelope_lost(settings.import_directory)
-    asyncio.run(daemon.run(_service(settings)))
+    asyncio.run(daemon.run(_service(settings, tls)))
 
 
-def _load(given: argparse.Namespace) -> Settings:
+def _load(given: argparse.Namespace) -> tuple[Settings, Tls | None]:
     """The effective settings. Raises Exit."""
     try:
-        settings, converted = _read(given.config, given.directory)
+        settings, converted, tls = _read(given.config, given.directory)
     except config.ConfigError as error:
         raise service.Exit(os.EX_CONFIG, str(error)) from error
     if converted.lines:
@@ -93,15 +98,14 @@ def _load(given: argparse.Namespace) -> Settings:
         log.open_to_all(given.config)
     changes = {"port": given.port, "import_directory": given.directory}
     try:
-        return dataclasses.replace(
-            settings, **{key: value for key, value in changes.items() if value is not None}
-        )
+        changed = {key: value for key, value in changes.items() if value is not None}
+        return dataclasses.replace(settings, **changed), tls
     except ValueError as error:
         raise service.Exit(os.EX_USAGE, str(error)) from error
 
 
-def _read(path: str, directory: str | None) -> tuple[Settings, Converted]:
-    """The settings, and the file as it should be written. Raises ConfigError.
+def _read(path: str, directory: str | None) -> tuple[Settings, Converted, Tls | None]:
+    """The settings, the file as it should be written, and its certificate. Raises ConfigError.
 
     directory: stands for an `import_directory` that the file does not have. The older program took
     connections from everywhere, and its file goes on saying so.
@@ -109,13 +113,16 @@ def _read(path: str, directory: str | None) -> tuple[Settings, Converted]:
     converted = properties.read(path, Settings)
     missing = {"import_directory": directory} if directory else {}
     settings = config.parse(converted.text, path, Settings, missing)
+    try:
+        tls = settings.make_tls()
+    except TlsError as error:
+        raise config.located(error, converted.text, path) from error
     if settings.allowed_networks is not None or not _is_older(converted):
-        return settings, converted
+        return settings, converted, tls
     opened = dataclasses.replace(settings, allowed_networks=EVERYWHERE)
     # First of all: behind a table it would be a part of it.
-    return opened, dataclasses.replace(
-        converted, text=f"{_OPEN}\n{converted.text}", lines=(_OPEN, *converted.lines)
-    )
+    text, lines = f"{_OPEN}\n{converted.text}", (_OPEN, *converted.lines)
+    return opened, dataclasses.replace(converted, text=text, lines=lines), tls
 
 
 def _is_older(converted: Converted) -> bool:
@@ -131,7 +138,26 @@ def _is_older(converted: Converted) -> bool:
     )
 
 
-def _service(settings: Settings) -> daemon.Service:
+def _renew(tls: Tls | None) -> None:
+    """SIGHUP: certificates are often new, and sessions go on."""
+    if tls is None:
+        log.lifecycle("nothing to read again")
+        return
+    try:
+        tls.renew()
+    except TlsError as error:
+        log.tls_kept(str(error))
+        return
+    log.lifecycle("certificate read again")
+    _warn(tls)
+
+
+def _warn(tls: Tls) -> None:
+    if tls.doubt:
+        log.tls_doubted(tls.doubt)
+
+
+def _service(settings: Settings, tls: Tls | None) -> daemon.Service:
     def sessions(drop: MailDrop) -> Shared:
         shared = Shared(
             drop,
@@ -139,9 +165,13 @@ def _service(settings: Settings) -> daemon.Service:
             allowed=settings.make_allowed(),
             gateways=settings.make_gateways(),
             max_message_size=settings.max_message_size,
+            tls=tls,
             mark=Mark(f"{socket.gethostname()} {settings.listen} {settings.port}"),
         )
         shared.identity()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _renew, tls)
+        if tls is not None:
+            _warn(tls)
         return shared
 
     return daemon.Service(

@@ -49,6 +49,18 @@ class Reader:
         self._buffer[:0] = data
 
     @property
+    def has_more(self) -> bool:
+        """Whether something was received that is not read yet."""
+        return bool(self._buffer)
+
+    def begin_anew(self, transport: asyncio.Transport) -> None:
+        """Read from another transport, of which nothing came yet; nothing of the old one is left."""
+        self._buffer.clear()
+        self._in_long_line = False
+        self.line = b""
+        self._stream._transport = transport  # type: ignore[attr-defined] # noqa: SLF001
+
+    @property
     def _buffer(self) -> bytearray:
         """StreamReader has no method to look into it."""
         return cast(bytearray, self._stream._buffer)  # type: ignore[attr-defined] # noqa: SLF001

@@ -33,13 +33,22 @@ TOO_MANY = "452 4.5.3 Too many recipients"
 
 
 class Reception:
-    """One mail, from its MAIL command to its answer. gateway: stands in its envelope."""
+    """One mail, from its MAIL command to its answer.
+
+    gateway: stands in its envelope. tls: the version that it comes by, None in plain text.
+    """
 
     def __init__(
-        self, shared: Shared, client: str, command: MailCommand, gateway: bytes | None
+        self,
+        shared: Shared,
+        client: str,
+        command: MailCommand,
+        gateway: bytes | None,
+        tls: str | None = None,
     ) -> None:
         self._shared = shared
         self._client = client
+        self._tls = tls
         self._ident = command.ident.decode("utf-8", "backslashreplace") if command.ident else None
         self._sender = command.sender
         self._gateway = gateway
@@ -156,6 +165,7 @@ class Reception:
                 time.monotonic() - self._began,
                 answered=self._heard,
                 client=self._client,
+                tls=self._tls,
             )
             return
         full = isinstance(error, OSError) and error.errno in FULL

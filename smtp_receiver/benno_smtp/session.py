@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from benno_common import identity
 from benno_smtp.command import BdatCommand, CommandError, parse_bdat, parse_mail, parse_rcpt
-from benno_smtp.connection import Connection
 from benno_smtp.reception import TOO_MANY, Reception
 from benno_smtp.shared import Shared
+from benno_smtp.starttls import NEEDS_TLS, Secured
 from benno_smtp.transfer import ChunkDecoder, DataDecoder
 
 
-class Session(Connection):
+class Session(Secured):
     """One SMTP session."""
 
     def __init__(self, shared: Shared) -> None:
@@ -93,7 +93,8 @@ class Session(Connection):
             reply = await self.receive(ChunkDecoder(command.size), take)
         if reception is None:
             self._chunks_refused = under_way
-            await self.push("503 5.5.1 MAIL and RCPT come first; after a refused chunk RSET")
+            too_early = "503 5.5.1 MAIL and RCPT come first; after a refused chunk RSET"
+            await self.push(NEEDS_TLS if self.needs_tls else too_early)
         elif command.last:
             await self._finish(reception)
         else:
@@ -126,14 +127,13 @@ class Session(Connection):
     async def smtp_EXPN(self, _: str | None) -> None:
         await self.push("502 5.5.1 EXPN is not offered")
 
-    async def smtp_STARTTLS(self, _: str | None) -> None:
-        await self.push("502 5.5.1 STARTTLS is not offered")
-
     def _keywords(self) -> list[str]:
         """What EHLO offers."""
         offered = ["PIPELINING", "8BITMIME", "SMTPUTF8", f"SIZE {self.shared.max_message_size}"]
         offered += ["CHUNKING", "BINARYMIME", "DSN", "ENHANCEDSTATUSCODES"]
         offered.append(f"{identity.KEYWORD} {self.shared.identity()}")
+        if self.offers_tls:
+            offered.append("STARTTLS")
         if self.shared.gateways.trusts(self.client):
             offered.append("XBENNO")
         return [*offered, "HELP"]
@@ -149,7 +149,7 @@ class Session(Connection):
         if command.gateway is not None and not gateways.trusts(self.client):
             return "555 5.5.4 XBENNO-GW is for trusted_gateways only"
         gateway = gateways.name_for(self.client, command.gateway)
-        reception = Reception(self.shared, self.client, command, gateway)
+        reception = Reception(self.shared, self.client, command, gateway, self.tls)
         if reply := reception.refusal(command.size or 0):
             return reply
         if self.half_closed:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from benno_common.config import Size
 from benno_common.networks import DEFAULT, Networks
 from benno_smtp.policy import Gateways
+from benno_smtp.tls import VERSIONS, Source, Tls
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 
@@ -24,10 +25,9 @@ OLDER = frozenset(
 _LATER = {
     "auth_user": "SMTP AUTH",
     "auth_pass": "SMTP AUTH",
-    "tls_enabled": "TLS",
-    "tls_required": "TLS",
 }
 
+_KEY_FILE = {"example": '"/etc/ssl/private/archive.example.org.key"'}
 _NETWORKS = {"example": '["10.0.0.0/8", "192.0.2.1"]'}
 
 
@@ -37,8 +37,8 @@ class Settings:
 
     listen: addresses, all if empty. allowed_networks: who may connect, None for loopback and private
     networks. hostname: in the greeting, the system's if empty. Sizes are octets or `"500M"`; 0 is no
-    limit, and no reserve. gateways: network → name. The keys of auth_* and tls_* are those of the older
-    program.
+    limit, and no reserve. gateways: network → name. cert_file, key_file: PEM; key_file alone: both in
+    PEM, or a PKCS#12 keystore.
     """
 
     import_directory: str = field(metadata={"example": '"/srv/benno/inbox"'})
@@ -58,7 +58,12 @@ class Settings:
     auth_pass: str | None = None
     tls_enabled: bool = False
     tls_required: bool = False
-    key_file: str | None = None
+    tls_implicit: bool = False
+    tls_min_version: str = field(default="1.2", metadata={"example": '"1.2"'})
+    cert_file: str | None = field(
+        default=None, metadata={"example": '"/etc/ssl/certs/archive.example.org.pem"'}
+    )
+    key_file: str | None = field(default=None, metadata=_KEY_FILE)
     keystore_pass: str | None = None
     key_pass: str | None = None
 
@@ -69,6 +74,7 @@ class Settings:
                     f"{key}: this version has no {feature} yet; remove the line, "
                     "and let allowed_networks say who may connect"
                 )
+        self._check_tls()
         if not 0 <= self.port <= 65535:
             raise ValueError("port: a port is 65535 at the most; write: port = 2500")
         if not self.import_directory.startswith("/"):
@@ -86,6 +92,27 @@ class Settings:
         for key, names in (("gateway", [self.gateway or "x"]), ("gateways", [*self.gateways.values()])):
             if not all(re.fullmatch(r"[\x21-\x7e]+", name) for name in names):
                 raise ValueError(f"{key}: a name is printable ASCII without blanks")
+
+    def _check_tls(self) -> None:
+        if self.tls_min_version not in VERSIONS:
+            raise ValueError('tls_min_version: 1.2 and 1.3 are known; write: tls_min_version = "1.2"')
+        for key in ("tls_required", "tls_implicit"):
+            if getattr(self, key) and not self.tls_enabled:
+                raise ValueError(f"{key}: there is no TLS without it; write: tls_enabled = true")
+        if self.tls_enabled and not self.key_file:
+            example = _KEY_FILE["example"]
+            raise ValueError(
+                f"tls_enabled: TLS needs a key; write: key_file = {example}, and cert_file"
+            )
+
+    def make_tls(self) -> Tls | None:
+        """None if it is not enabled. Raises TlsError."""
+        if not self.tls_enabled or not self.key_file:
+            return None
+        source = Source(
+            self.key_file, self.cert_file, self.key_pass, self.keystore_pass, self.tls_min_version
+        )
+        return Tls(source, required=self.tls_required, implicit=self.tls_implicit)
 
     def shown(self) -> dict[str, object]:
         """The effective settings, for the log; without secrets."""

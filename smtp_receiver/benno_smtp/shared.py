@@ -11,16 +11,18 @@ from benno_common.daemon import Sessions
 from benno_common.identity import Mark
 from benno_common.networks import Networks
 from benno_smtp.policy import Gateways
+from benno_smtp.tls import Tls
 
 
 @dataclass
 class Shared(Sessions):
-    """allowed: who may connect. max_message_size: octets, 0 for no limit."""
+    """allowed: who may connect. max_message_size: octets, 0 for no limit. tls: None if not offered."""
 
     hostname: str = "localhost"
     allowed: Networks = field(default_factory=Networks)
     gateways: Gateways = field(default_factory=lambda: Gateways(None, Networks([])))
     max_message_size: int = 0
+    tls: Tls | None = None
     mark: Mark = field(default_factory=lambda: Mark(""))
 
     def identity(self) -> str:

@@ -17,6 +17,7 @@ def parse(text: str) -> Settings:
 
 
 RELATIVE = 'import_directory: a path begins with /; write: import_directory = "/srv/benno/inbox"'
+NO_TLS = "there is no TLS without it; write: tls_enabled = true"
 
 # What cannot be used, and the whole complaint.
 WRONG = {
@@ -55,8 +56,13 @@ WRONG = {
     INBOX
     + "auth_user = archive\n": ":2: auth_user: this version has no SMTP AUTH yet; remove the line, ",
     INBOX + "auth_pass = s3cret\n": ":2: auth_pass: this version has no SMTP AUTH yet; ",
-    INBOX + "tls_enabled = true\n": ":2: tls_enabled: this version has no TLS yet; ",
-    INBOX + "tls_required = TRUE\n": ":2: tls_required: this version has no TLS yet; ",
+    INBOX + "tls_enabled = true\n": ":2: tls_enabled: TLS needs a key; write: "
+    'key_file = "/etc/ssl/private/archive.example.org.key", and cert_file',
+    INBOX + "tls_required = TRUE\n": f":2: tls_required: {NO_TLS}",
+    INBOX + "tls_implicit = true\n": f":2: tls_implicit: {NO_TLS}",
+    INBOX + "tls_min_version = 1.1\n": ":2: tls_min_version: 1.2 and 1.3 are known; write: ",
+    INBOX + "key_file = 'a\n": ":2: key_file: ",
+    INBOX + "cert_file = 'a'b\n": ":2: cert_file: ",
 }
 
 

@@ -116,9 +116,13 @@ WRONG = {
         "auth_user = x\nauth_pass = s3cret",
         ": this version has no SMTP AUTH yet; remove the line, ",
     ),
-    "TLS": (
+    "TLS without a key": (
         "tls_enabled = true",
-        "tls_enabled: this version has no TLS yet; remove the line, and let allowed_networks ",
+        "tls_enabled: TLS needs a key; write: key_file = ",
+    ),
+    "TLS without its key": (
+        'tls_enabled = true\nkey_file = "{}/none"',
+        "key_file: {}/none: No such file or directory",
     ),
     "relative": (
         'import_directory = "rel/dir"',
