@@ -24,7 +24,7 @@ fi
 # What the tests use of the system: for the set-up itself, then for those marked `system`.
 packages="python3-venv"
 if [ -n "$machines" ]; then
-    packages="$packages mmdebstrap systemd-container iproute2 e2fsprogs mount util-linux"
+    packages="$packages mmdebstrap systemd-container iproute2 e2fsprogs mount util-linux openssl"
 elif [ -z "$quick" ]; then
     packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs mount openssl procps shellcheck"
     # For Sendmail, which is only unpacked: Debian installs one mail server.
