@@ -83,7 +83,7 @@ def _see_that_it_sends_nothing_to_itself(machine: Machine) -> None:
     edit(machine, SETTINGS, r"^#\s*BENNOHOST=.*", "BENNOHOST=localhost")
     done = machine.attempt("systemctl", "start", "benno-export2archive.service")
     assert done.returncode != 0
-    assert "writes into this spool" in machine.log("benno-milter2smtp")
+    assert "writes into this spool" in machine.log("benno-export2archive")
     assert mail_files(machine, INBOX) == before
 
 
