@@ -24,6 +24,8 @@ from benno_milter.postfix import Socket
 from benno_milter2smtp.route import parse_host
 from benno_smtp.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 ENGLISH = ROOT / "docs" / "install.md"
 GERMAN = ROOT / "docs" / "de" / "installation.md"

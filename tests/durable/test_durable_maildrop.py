@@ -27,6 +27,8 @@ from committing import SECONDS, descriptors
 from load import send
 from waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 ENVELOPE = Envelope(b"a@example.org", (b"b@example.net", b"bcc@example.net"))
 HEADER = b"Subject: hi\r\nX-REAL-RCPTTO: <forged@x>\r\n\r\n"
 LARGE = HEADER + b"x" * (5 * FLUSH_SIZE)

@@ -6,10 +6,13 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benno_milter2smtp.content import Content, Inspector, Normalizer, Stuffer
+
+pytestmark = pytest.mark.slow
 
 # Octets that matter, in pieces.
 PIECES = st.lists(st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\0", b"\xff"])).map(b"".join))

@@ -12,6 +12,8 @@ from corpus import Case, corpus
 from forwarding import ENVELOPE, MESSAGE, forward, names, put
 from scripted import EVERYTHING, Mail, serving
 
+pytestmark = pytest.mark.slow
+
 ONE = ("--connections", "1")
 CASES = corpus(80)
 

@@ -20,6 +20,8 @@ from benno_common.mailfile import (
 )
 from mailfile_streams import blocks, cut, decode, encode, octets
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = b"Subject: hello\r\n\r\nhello\r\n"
 FROM = b"X-REAL-MAILFROM: <a@example.org>\r\n"
 TO = b"X-REAL-RCPTTO: <b@example.net>\r\n"

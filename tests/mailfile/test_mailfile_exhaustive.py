@@ -18,6 +18,8 @@ from judges import lenient_view
 from mailfile_reference import Reference
 from mailfile_streams import every_split, run
 
+pytestmark = pytest.mark.slow
+
 BLOCK = b"Z: block\r\n"
 SEEN = {b"Z": [b"block"]}
 MAX_SPLIT = 7  # octets of a message that is cut in all its 64 ways

@@ -19,6 +19,8 @@ from judges import collect, lenient_view
 from mailfile_reference import Reference, block
 from mailfile_streams import blocks, crumbs, cut, decode, encode, octets, run
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = Reference()
 HEAD = 1024
 ENVELOPE = Envelope(b"sender@example.org", (b"first@example.net", b"second@example.net"), b"gw1")

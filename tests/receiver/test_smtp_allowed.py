@@ -23,6 +23,8 @@ from benno_smtp.shared import Shared
 from smtp import Client
 from waiting import free_port
 
+pytestmark = pytest.mark.slow
+
 INBOX = 'import_directory = "/srv/benno/inbox"\n'
 REFUSED = "554 5.7.1 The mail archive does not take mail from your address"
 OPEN = 'allowed_networks = ["0.0.0.0/0", "::/0"]'
