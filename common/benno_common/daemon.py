@@ -72,9 +72,13 @@ class Sessions:
         client: str | None = None,
         tls: str | None = None,
     ) -> None:
-        """Count a mail that is durable, and log it."""
+        """Count a mail that is durable, log it, and tell whoever waits for it."""
         self.statistics.stored(stored.size, seconds)
         log.mail_stored(queue_id, envelope, stored, seconds, answered=answered, client=client, tls=tls)
+        self.announce()
+
+    def announce(self) -> None:
+        """There is a new mail. Nobody waits, unless a daemon knows of one."""
 
 
 @dataclass(frozen=True, kw_only=True)

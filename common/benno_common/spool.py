@@ -1,4 +1,4 @@
-"""A directory of mail files, as it is emptied: list oldest first, read, remove, hold.
+"""A directory of mail files, as it is emptied: list oldest first, read, hold.
 
 Our own names begin with the time, so they sort by age without a look at each file; files of the older
 milter have no time in their names, are older than all of ours, and come first. A million names fit
@@ -134,10 +134,6 @@ class Spool:
         except FileNotFoundError:
             return False
         return _stamp(status) != stamp
-
-    def remove(self, names: list[str]) -> None:
-        """Take files out for good: unlink each, then sync the directory once. Raises OSError."""
-        self._directory.remove(names)
 
     def hold(self, name: str) -> str:
         """Put a file aside as NAME.err, for a person to look at; returns the new name."""

@@ -21,19 +21,8 @@ class Shared(Sessions):
     allowed: Networks = field(default_factory=Networks)
     pending: str | None = None  # a file that tells systemd of new mail (systemd.path(5), PathExists=)
 
-    def stored(
-        self,
-        queue_id: str | None,
-        envelope: Envelope,
-        stored: log.Stored,
-        seconds: float,
-        *,
-        answered: bool,
-        client: str | None = None,
-        tls: str | None = None,
-    ) -> None:
-        """Count a mail that is durable, log it, and have it forwarded."""
-        super().stored(queue_id, envelope, stored, seconds, answered=answered, client=client, tls=tls)
+    def announce(self) -> None:
+        """Have the new mail forwarded."""
         if self.pending is not None:
             with contextlib.suppress(OSError):  # the next run of cron or timer finds the mail too
                 os.close(os.open(self.pending, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640))

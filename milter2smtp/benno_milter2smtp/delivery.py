@@ -34,7 +34,7 @@ class Delivery:
         transport: asyncio.Transport,
         offer: Offer,
         timeout: float,
-        close: Callable[[], None] = lambda: None,
+        close: Callable[[], None],
     ) -> None:
         self.offer = offer
         self.ending = False

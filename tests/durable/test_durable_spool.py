@@ -91,13 +91,13 @@ def test_oldest_first_whatever_the_directory_says(inbox: Path, spool: Spool) -> 
     assert spool.count() == 100
 
 
-def test_window_after_window(inbox: Path, spool: Spool) -> None:
+def test_window_after_window(inbox: Path, opened: Directory, spool: Spool) -> None:
     """Each name once, whatever comes and goes in between."""
     names = [numbered(second) for second in range(25)]
     for name in names:
         (inbox / name).touch()
     first = spool.window(size=10)
-    spool.remove(first[:5])
+    opened.remove(first[:5])
     second = spool.window(first[-1], size=10)
     (inbox / numbered(-1)).touch()  # older than all, as if the clock had gone back
     third = spool.window(second[-1], size=10)
@@ -319,12 +319,12 @@ def test_what_is_no_regular_file_is_never_followed(
 
 
 def test_remove_syncs_the_directory_once(
-    inbox: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    inbox: Path, opened: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [put(inbox, encoded()) for _ in range(5)]
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(len(os.listdir(inbox))))
-    spool.remove(names)
+    opened.remove(names)
     assert synced == [0]
 
 
