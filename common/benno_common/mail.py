@@ -53,9 +53,8 @@ class Mail:
 
         An error is kept for commit(): the sender is answered at the end of the message.
         """
-        data = self._take()
-        self._flushing = True
-        future = self._drop.in_worker(self._spill, data)
+        future = self._drop.in_worker(self._spill, self._take())
+        self._flushing = True  # not before: where no worker takes it, nobody would let go of the draft
         future.add_done_callback(lambda _: self._flushed(then))
 
     def commit(self) -> asyncio.Future[Stored]:

@@ -96,6 +96,8 @@ def test_fault_in_data(receiver: Faulty, place: str, size: int) -> None:
                 broken.enter_context(receiver.broken(place))
             assert client.command(b"DATA").startswith("354")
             client.socket.sendall(b"x" * (size // 2))
+            if place in LARGE_PLACES:  # a file has been begun, and must go
+                wait_for(lambda: Counter(descriptors(receiver.pid)) - before, "a file of the mail")
             if place not in FIRST_PLACES:
                 broken.enter_context(receiver.broken(place))
             client.socket.sendall(b"x" * (size // 2) + b"\r\n" + EVIL)
