@@ -1,25 +1,29 @@
 """Where the log goes: journal, syslog or standard error.
 
 To the journal where systemd made standard error a stream to it, to standard error at a terminal, else
-to syslog with facility mail, and without a syslog socket to standard error again.
+to syslog with facility mail, and without a syslog socket to standard error again. `logwriter` brings
+the lines there.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import logging.handlers
 import os
 import stat
 import sys
 from typing import Any, Literal
 
+from benno_common.logwriter import Channel, StandardError, Syslog, Writer
 from benno_common.visible import printable
 
 SYSLOG_SOCKET = "/dev/log"
 
 Target = Literal["auto", "journal", "stderr", "syslog"]
 TARGETS: tuple[Target, ...] = ("auto", "journal", "stderr", "syslog")
+
+_SEVERITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+_MAIL = 2  # the facility
 
 _log = logging.getLogger("benno")
 
@@ -34,24 +38,47 @@ class _Formatter(logging.Formatter):
 class _JournalFormatter(_Formatter):
     """Each line with the priority that sd-daemon(3) reads: <6>text."""
 
-    _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+    def format(self, record: logging.LogRecord) -> str:
+        number = _severity(record)
+        return "\n".join(f"<{number}>{line}" for line in super().format(record).split("\n"))
+
+
+class _SyslogFormatter(_Formatter):
+    """A datagram: <PRI>program[pid]: text, facility mail."""
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = next(number for level, number in self._PRIORITIES if record.levelno >= level)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
+        return f"<{_MAIL * 8 + _severity(record)}>{super().format(record)}"
 
 
-class _Unbuffered:
-    """Standard error, a line at a time: what could not be written is not tried again at the end."""
+class _Handler(logging.Handler):
+    """Gives lines to a writer, with `end` after each."""
 
-    def __init__(self) -> None:
-        self._raw = getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
+    def __init__(self, channel: Channel, formatter: _Formatter, end: str) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._end = end
+        self._channel = channel
+        self._writer = Writer(channel, self._tell_lost)
 
-    def write(self, text: str) -> None:
-        self._raw.write(text.encode("utf-8", "backslashreplace"))
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.put(self._line(record))
+        except Exception:  # noqa: BLE001 - a log that cannot be written must not stop the mail
+            self.handleError(record)
 
     def flush(self) -> None:
-        """Nothing is held."""
+        self._writer.drain()
+
+    def close(self) -> None:
+        self._channel.close()
+        super().close()
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return (self.format(record) + self._end).encode("utf-8", "backslashreplace")
+
+    def _tell_lost(self, lines: int) -> bytes:
+        text = f"{lines} lines of the log were lost: nobody took them"
+        return self._line(_log.makeRecord(_log.name, logging.WARNING, "", 0, text, (), None))
 
 
 def setup(program: str, target: Target = "auto", *, quiet: bool = False) -> Target:
@@ -61,26 +88,29 @@ def setup(program: str, target: Target = "auto", *, quiet: bool = False) -> Targ
     """
     if target == "auto":
         target = _find_target()
-    logging.raiseExceptions = False  # a log that cannot be written must not stop the mail
-    handler: logging.Handler = (
-        logging.StreamHandler(_Unbuffered()) if sys.stderr else logging.NullHandler()
-    )
-    if target == "syslog":
-        if not _is_socket(SYSLOG_SOCKET):  # the handler would not tell
-            raise FileNotFoundError(errno.ENOENT, "no syslog listens there", SYSLOG_SOCKET)
-        facility = logging.handlers.SysLogHandler.LOG_MAIL
-        handler = logging.handlers.SysLogHandler(SYSLOG_SOCKET, facility)
-        handler.append_nul = False
-        handler.setFormatter(_Formatter(f"{program}[{os.getpid()}]: %(message)s"))
-    elif target == "journal":
-        handler.setFormatter(_JournalFormatter("%(message)s"))
-    else:
-        form = f"%(asctime)s {program}[{os.getpid()}]: %(levelname)s: %(message)s"
-        handler.setFormatter(_Formatter(form))
-    _log.handlers[:] = [handler]
+    logging.raiseExceptions = False  # see _Handler.emit
+    _log.handlers[:] = [_make_handler(f"{program}[{os.getpid()}]: ", target)]
     _log.propagate = False
     _log.setLevel(logging.WARNING if quiet else logging.INFO)
     return target
+
+
+def _make_handler(tag: str, target: Target) -> logging.Handler:
+    if target == "syslog":
+        if not _is_socket(SYSLOG_SOCKET):
+            raise FileNotFoundError(errno.ENOENT, "no syslog listens there", SYSLOG_SOCKET)
+        return _Handler(Syslog(SYSLOG_SOCKET), _SyslogFormatter(f"{tag}%(message)s"), "")
+    if sys.stderr is None:
+        return logging.NullHandler()
+    if target == "journal":
+        return _Handler(StandardError(), _JournalFormatter("%(message)s"), "\n")
+    form = f"%(asctime)s {tag}%(levelname)s: %(message)s"
+    return _Handler(StandardError(), _Formatter(form), "\n")
+
+
+def _severity(record: logging.LogRecord) -> int:
+    """As syslog(3) counts them."""
+    return next(number for level, number in _SEVERITIES if record.levelno >= level)
 
 
 def _find_target() -> Target:
