@@ -72,7 +72,7 @@ class HandMail:
         self._drop.fail_at("flush")
         self._held, self._then = 0, then
 
-    def commit(self) -> asyncio.Future[Stored]:
+    def commit(self, queue_id: str | None = None) -> asyncio.Future[Stored]:
         self._drop.fail_at("commit")
         assert not self.flushing, "it is committed while it is flushed"
         self._answer = self._drop.loop.create_future()

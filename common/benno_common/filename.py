@@ -1,8 +1,9 @@
-"""The names of mail files: SECONDS.MICROSECONDS.UNIQUE[.LABEL].S=SIZE.eml
+"""The names of mail files: SECONDS.MICROSECONDS.UNIQUE[.QUEUEID][.LABEL].S=SIZE.eml
 
-They sort by time, and say how long the file is, so that a torn one is recognised. Files of the older C
-milter are called `arch.XXXXXXXX` or `arch.XXXXXXXX.msg`, perhaps with time and sender in between, or
-anything else that ends in `.eml`.
+They sort by time, and say how long the file is, so that a torn one is recognised. By the queue id a mail
+is found in a spool, and in the log of the archive host. Files of the older C milter are called
+`arch.XXXXXXXX` or `arch.XXXXXXXX.msg`, perhaps with time and sender in between, or anything else that
+ends in `.eml`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _OLD = re.compile(
 )
 _TAIL = 32  # octets; .S=SIZE.eml has up to 25
 _UNSAFE = re.compile(r"[^A-Za-z0-9@._+=-]")
+_NO_QUEUE_ID = re.compile(r"[^A-Za-z0-9-]")
+_LONGEST_QUEUE_ID = 32  # Postfix' have up to 19 octets, Sendmail's 14, Exim's 23
 
 
 class FileNames:
@@ -31,10 +34,12 @@ class FileNames:
         self._process = secrets.token_hex(6)
         self._counter = itertools.count()
 
-    def new(self, sender: bytes, size: int) -> str:
+    def new(self, sender: bytes, size: int, queue_id: str | None = None) -> str:
         """A name for a file of `size` octets."""
         micros = time.time_ns() // 1000
         unique = f"{self._process}{next(self._counter):x}"
+        if queue_id:
+            unique += "." + _NO_QUEUE_ID.sub("_", queue_id)[:_LONGEST_QUEUE_ID]
         label = f".{_label(micros, sender)}" if self._labelled else ""
         return f"{micros // 10**6:010d}.{micros % 10**6:06d}.{unique}{label}.S={size}.eml"
 

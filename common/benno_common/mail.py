@@ -57,8 +57,12 @@ class Mail:
         self._flushing = True  # not before: where no worker takes it, nobody would let go of the draft
         future.add_done_callback(lambda _: self._flushed(then))
 
-    def commit(self) -> asyncio.Future[Stored]:
-        """Make the mail durable. Nothing may be called afterwards. The future raises what failed."""
+    def commit(self, queue_id: str | None = None) -> asyncio.Future[Stored]:
+        """Make the mail durable, in a file whose name has the queue id.
+
+        Nothing may be called afterwards. The future raises what failed.
+        """
+        self._queue_id = queue_id
         data = self._take()
         if self._draft is None and self._error is None:
             content = self._encode(data) + self._encoder.finish()
@@ -139,4 +143,4 @@ class Mail:
             then()
 
     def _names(self, size: int) -> Callable[[], str]:
-        return lambda: self._drop.names.new(self._envelope.sender, size)
+        return lambda: self._drop.names.new(self._envelope.sender, size, self._queue_id)

@@ -180,7 +180,7 @@ class Connection(asyncio.BufferedProtocol):
         elif isinstance(step, message.Finish):
             assert self._mail is not None
             now = time.monotonic()
-            answer = self._mail.commit()
+            answer = self._mail.commit(queue_id)
             self._mail = None
             self._pending = Pending(queue_id, self._envelope, began=now, told=now)
             answer.add_done_callback(functools.partial(self._committed, self._pending))

@@ -26,6 +26,25 @@ def test_name(clock: list[int]) -> None:
     assert (size_of(name), is_mail_name(name), is_old_name(name)) == (4711, True, False)
 
 
+def test_queue_id(clock: list[int]) -> None:
+    name = FileNames().new(b"a@b", 7, "4dFqLw1Zk0z1b")
+    assert re.fullmatch(r"1700000000\.123456\.[0-9a-f]{12}0\.4dFqLw1Zk0z1b\.S=7\.eml", name)
+    labelled = FileNames(labelled=True).new(b"a@b", 7, "1vGx-3-Xy")
+    assert labelled.endswith("0.1vGx-3-Xy.20231114T221320Z.a@b.S=7.eml")
+    assert FileNames().new(b"a@b", 7, "").count(".") == 4
+
+
+@pytest.mark.parametrize(
+    "queue_id", ["../../x", "/", "..", "a b\n", "\0", "x.S=12.eml", "ü\udcff", "-rf", "x" * 300]
+)
+def test_queue_ids_are_safe(queue_id: str) -> None:
+    name = FileNames().new(b"a@b", 7, queue_id)
+    assert SAFE.match(name)
+    assert len(name) < 80
+    assert size_of(name) == 7
+    assert name.count(".") == 5
+
+
 def test_labelled_name(clock: list[int]) -> None:
     name = FileNames(labelled=True).new(b"a@b", 1)
     assert name.endswith(".20231114T221320Z.a@b.S=1.eml")

@@ -36,6 +36,7 @@ def _can_be_followed(pair: Pair, message: bytes) -> None:
     milter = re.findall(rf"(\S+): stored file=(\S+) .*sha256={sha256}", pair.mail.log("benno-milter"))
     ((queue_id, spooled),) = milter
     assert queue_id in pair.mail.log("postfix/qmgr")
+    assert f".{queue_id}." in spooled
     sent = rf'{spooled}: sent .*sha256={sha256}.*reply="250 .* Stored as (\S+)"'
     (archived,) = re.findall(sent, pair.mail.log("benno-milter2smtp"))
     received = rf"{re.escape(spooled)}: stored file=(\S+) .*sha256={sha256}"

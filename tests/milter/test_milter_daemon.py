@@ -96,6 +96,16 @@ def test_a_session_sent_in_one_go(milter: daemon.Daemon) -> None:
     assert milter.mails() == SESSION_MAILS
 
 
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_the_queue_id_is_in_the_name(milter: daemon.Daemon, size: int) -> None:
+    with MTA(milter.address) as mta:
+        mta.negotiate()
+        for queue_id in ("4dFqLw1Zk0z1b", "../é\n", ""):
+            assert mta.deliver(b"<a@b>", [b"<c@d>"], [], b"x" * size, queue_id) == "accepted"
+    named = [path.name.split(".", 3)[3].rpartition("S=")[0] for path in milter.files()]
+    assert named == ["4dFqLw1Zk0z1b.", "____x_e9_.".replace("x_e9", "xc3_xa9"), ""]
+
+
 def test_large_mails(milter: daemon.Daemon) -> None:
     """Headers of 104 KB and 1 MB, and a body in chunks as Postfix and Sendmail cut it."""
     headers = [

@@ -129,12 +129,12 @@ Check = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Check]:
+def check(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Check]:
     """`--check` in this process: exit code, and what it says."""
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", ["benno-milter", "--check", "--log", "stderr", *arguments])
-        return program.main(), capsys.readouterr().err
+        return program.main(), capfd.readouterr().err
 
     logger = logging.getLogger("benno")
     handlers, propagate, level = list(logger.handlers), logger.propagate, logger.level
