@@ -1,7 +1,7 @@
 """The names of mail files: SECONDS.MICROSECONDS.UNIQUE[.QUEUEID][.LABEL].S=SIZE.eml
 
-They sort by time, and say how long the file is, so that a torn one is recognised. By the queue id a mail
-is found in a spool, and in the log of the archive host. Files of the older C milter are called
+They sort by time, and say how long the file is, so that a torn one is recognised. By the queue id a
+mail is found in a spool, and in the log of the archive host. Files of the older C milter are called
 `arch.XXXXXXXX` or `arch.XXXXXXXX.msg`, perhaps with time and sender in between, or anything else that
 ends in `.eml`.
 """

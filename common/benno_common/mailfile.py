@@ -55,15 +55,16 @@ class Grammar:
     prefix: bytes
     names: frozenset[bytes]
     head: int
-    # First octets of a line that cannot begin a trusted name: nearly every header line ends here.
-    harmless: frozenset[int] = field(init=False)
+    # CR or LF and a line that may have to be escaped, for what its first octets are. Few have.
+    suspect: re.Pattern[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        initials = {word[:1] for word in (*self.names, self.prefix)}
-        initials |= {initial.lower() for initial in initials}
-        visible = (bytes([octet]) for octet in range(0x21, 0x7F))
-        harmless = frozenset(octet[0] for octet in visible if octet not in initials)
-        object.__setattr__(self, "harmless", harmless)
+        words = (*self.names, self.prefix.upper())
+        length = min(4, self.head, *map(len, words))
+        visible = b"|".join(sorted({re.escape(word[:length]) for word in words}))
+        hidden = rb"[^\r\n]{0,%d}[^\r\n\x21-\x7e]" % (length - 1)
+        pattern = rb"[\r\n]((?i:" + visible + rb"|" + hidden + rb")[^\r\n]*)"
+        object.__setattr__(self, "suspect", re.compile(pattern))
 
     def escapes(self, head: bytes, *, first: bool) -> bool:
         """Whether a line must be escaped: ESC(L) of docs/format.md.
@@ -71,8 +72,6 @@ class Grammar:
         head: the line's first `self.head` octets, or all of it. first: it is the first non-empty
         line of the message, which a leading blank would make a continuation of our block.
         """
-        if head[0] in self.harmless:
-            return False
         if (first and head[0] <= 0x20) or head.startswith(self.prefix):
             return True
         name, colon, _ = head.partition(b":")
@@ -97,7 +96,7 @@ class Encoder(Section):
     """
 
     def __init__(self, envelope: Envelope | None, grammar: Grammar = GRAMMAR) -> None:
-        super().__init__(grammar.head)
+        super().__init__(grammar.head, grammar.suspect)
         self._envelope = envelope
         self._grammar = grammar
         self.escaped = 0
@@ -117,7 +116,7 @@ class Unescaper(Section):
     """Takes the escaping off a message again. It does not know the trusted names."""
 
     def __init__(self, prefix: bytes = PREFIX) -> None:
-        super().__init__(len(prefix) + 1)
+        super().__init__(len(prefix) + 1, re.compile(b"[\r\n](" + re.escape(prefix) + b"[^\r\n]*)"))
         self._prefix = prefix
 
     def edit(self, head: bytes) -> tuple[bytes, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 _LINE = re.compile(rb"[^\r\n]+")
 
@@ -16,11 +17,13 @@ _LINE = re.compile(rb"[^\r\n]+")
 class Section(ABC):
     """The header section of one message: `feed()` its pieces, then `finish()`; both return octets.
 
-    reach: octets of a line that `edit()` wants to see.
+    reach: octets of a line that `edit()` wants to see. suspect: finds each line that `edit()` might
+    change and the CR or LF before it, the line as its group; it must see the first line in any case.
     """
 
-    def __init__(self, reach: int) -> None:
+    def __init__(self, reach: int, suspect: re.Pattern[bytes]) -> None:
         self._reach = reach
+        self._suspect = suspect
         self._before = b"\r\n"  # the last octets seen, at most three
         self._held = b""  # the beginning of a line that is still too short to be judged
         self._inside = False  # what comes next continues a line that was judged
@@ -47,23 +50,39 @@ class Section(ABC):
         self._held = b""
         if not data:
             return b""
+        if not last:
+            data = self._hold(data)
         out: list[bytes] = []
         done = 0  # octets of data that stand in out, or are dropped
-        for match in _LINE.finditer(data):
-            start, end = match.span()
-            if self._inside and start == 0:
-                continue
-            if end == len(data) and end - start < self._reach and not last:
-                self._held = data[start:]
-                break
+        for start, end in self._suspects(data):
             insert, skip = self.edit(data[start : min(end, start + self._reach)])
             self.first = False
             if insert or skip:
                 out += (data[done:start], insert)
                 done = start + skip
         self._inside = not self._held and data[-1] not in b"\r\n"
-        out.append(data[done : len(data) - len(self._held)])
-        return b"".join(out)
+        return b"".join((*out, data[done:])) if out else data
+
+    def _hold(self, data: bytes) -> bytes:
+        """The data without an unfinished line at its end that is too short to be judged."""
+        begin = max(data.rfind(b"\r"), data.rfind(b"\n")) + 1
+        if len(data) - begin >= self._reach or (self._inside and not begin):
+            return data
+        self._held = data[begin:]
+        return data[:begin]
+
+    def _suspects(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Where lines begin and end that `edit()` must see."""
+        position = 0
+        if self.first or self._inside or data[:1] not in {b"\r", b"\n", b""}:
+            line = _LINE.search(data)  # begins here, or has begun in an earlier piece
+            if line is None:
+                return
+            position = line.end()
+            if not self._inside or line.start():
+                yield line.span()
+        for match in self._suspect.finditer(data, position):
+            yield match.span(1)
 
     @abstractmethod
     def edit(self, head: bytes) -> tuple[bytes, int]:

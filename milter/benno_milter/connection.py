@@ -21,7 +21,7 @@ from benno_common import log
 from benno_common.envelope import Envelope
 from benno_common.mail import Mail
 from benno_milter import event as events
-from benno_milter import message, wire
+from benno_milter import message, protocol, wire
 from benno_milter.shared import Pending, Shared, log_refusal, refusal_of
 
 ANSWER_SECONDS = 240.0  # Postfix waits 300 s (milter_content_timeout), Sendmail 5 min (E:5m)
@@ -113,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
             self._advance()
         elif now - pending.told > PROGRESS_SECONDS:
             pending.told = now
-            self._transport.write(wire.PROGRESS)
+            self._transport.write(protocol.PROGRESS)
 
     def _advance(self) -> None:
         """Handle what has arrived, up to where something must be waited for."""
@@ -196,21 +196,21 @@ class Connection(asyncio.BufferedProtocol):
                 log.inexact(self._peer)
         elif isinstance(event, (events.Rcpt, events.Content, events.Ignored)):
             if event.owed:
-                self._transport.write(wire.CONTINUE)
+                self._transport.write(protocol.CONTINUE)
         elif isinstance(event, events.Quit):
             self._transport.close()
 
     def _reply_to_mail(self) -> None:
         refusal = self._shared.drop.refusal()
         if refusal is None:
-            self._transport.write(wire.CONTINUE)
+            self._transport.write(protocol.CONTINUE)
             return
         self._assembly.fail(*refusal)
         for step in self._assembly.handle(events.EndOfMessage(None)):
             self._end(step, self._wire.queue_id)
 
     def _refuse(self, queue_id: str | None, refusal: message.Refuse) -> None:
-        self._transport.write(wire.refusal(refusal.reply))
+        self._transport.write(protocol.refusal(refusal.reply))
         self._shared.statistics.refused += 1
         log_refusal(queue_id, refusal)
 
@@ -226,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
         error = answer.exception()
         if error is None:
             if waiting:
-                self._transport.write(wire.CONTINUE)
+                self._transport.write(protocol.CONTINUE)
             seconds = time.monotonic() - pending.began
             self._shared.stored(
                 pending.queue_id, pending.envelope, answer.result(), seconds, answered=waiting

@@ -17,6 +17,13 @@ MAX_NAME = 64 * 1024
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
+def header_line(data: bytes, separator: bytes) -> bytes:
+    """The header line of a whole packet's data. Raises ProtocolError."""
+    if data.count(b"\0") == 2 and data[-1] == 0 and b"\n" not in data and len(data) < MAX_NAME:
+        return data[:-1].replace(b"\0", separator, 1) + b"\r\n"  # nearly all come here
+    return HeaderText(separator).feed(data, last=True)
+
+
 class HeaderText:
     """One header: `feed()` the packet's data. separator: what stands between name and value."""
 

@@ -18,14 +18,8 @@ from benno_milter.event import (
     Quit,
     Rcpt,
 )
-from benno_milter.wire import (
-    CONTINUE,
-    MAX_COMMAND,
-    MAX_CONTENT,
-    PROGRESS,
-    Wire,
-    refusal,
-)
+from benno_milter.protocol import CONTINUE, PROGRESS, refusal
+from benno_milter.wire import MAX_COMMAND, MAX_CONTENT, Wire
 from milter_packets import (
     ABORT,
     COMMANDS,
