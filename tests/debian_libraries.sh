@@ -18,7 +18,7 @@ if ! [ -f "$tree/ready" ]; then
     rm -rf "$tree"
     mkdir -p "$tree"
     mmdebstrap --quiet --variant=apt --aptopt='APT::Install-Recommends "false"' \
-        --include=python3,python3-aiosmtpd,python3-aiosmtplib,python3-attr,python3-cryptography,procps,openssl \
+        --include=python3,python3-aiosmtpd,python3-aiosmtplib,python3-attr,python3-bcrypt,python3-cryptography,procps,openssl \
         "$suite" "$tree"
     version=$(chroot "$tree" python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     .venv/bin/pip install -q --no-deps --no-compile --only-binary=:all: --python-version "$version" \

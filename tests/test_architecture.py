@@ -40,7 +40,10 @@ SANS_IO = {
     "benno_milter2smtp.plan",
     "benno_milter2smtp.reply",
     "benno_milter2smtp.transaction",
+    "benno_smtp.authentication",
     "benno_smtp.command",
+    "benno_smtp.guard",
+    "benno_smtp.limits",
     "benno_smtp.transfer",
 }
 IO = {
@@ -60,6 +63,7 @@ IO = {
 # The one module that may import a library.
 IMPORTERS = {
     "aiosmtpd": "benno_smtp.connection",
+    "bcrypt": "benno_smtp.credentials",
     "cryptography": "benno_smtp.keystore",
     "aiosmtplib": "benno_milter2smtp.greeting",
     "purepythonmilter": "benno_milter.protocol",

@@ -28,6 +28,11 @@ from benno_common.statistics import Statistics
 DRAIN_SECONDS = 30.0
 TICK_SECONDS = 1.0
 
+# Where no connection can be accepted for want of descriptors or memory, asyncio says so a thousand
+# times a second, once for each place in the queue. We say it once in so long.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_SILENT_SECONDS = 60.0
+
 
 class Session(Protocol):
     """One connection, as its daemon sees it."""
@@ -70,11 +75,13 @@ class Sessions:
         *,
         answered: bool,
         client: str | None = None,
-        tls: str | None = None,
+        about: str = "",
     ) -> None:
         """Count a mail that is durable, log it, and tell whoever waits for it."""
         self.statistics.stored(stored.size, seconds)
-        log.mail_stored(queue_id, envelope, stored, seconds, answered=answered, client=client, tls=tls)
+        log.mail_stored(
+            queue_id, envelope, stored, seconds, answered=answered, client=client, about=about
+        )
         self.announce()
 
     def announce(self) -> None:
@@ -124,7 +131,7 @@ async def run(settings: Service) -> None:
         log.short_of_space(settings.directory, refusal[1])
     sessions = settings.sessions(drop)
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_unexpected)
+    loop.set_exception_handler(_complaints())
     loop.add_signal_handler(signal.SIGUSR1, sessions.statistics.log)
     ticking = loop.create_task(_tick(sessions))
     with contextlib.ExitStack() as stack:
@@ -211,8 +218,20 @@ def open_directory(role: str, opening: Callable[[], None]) -> None:
         raise service.Exit(code, f"{role}: {error.strerror} ({user})") from error
 
 
-def _unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    log.unexpected(None, context.get("exception") or RuntimeError(context["message"]))
+def _complaints() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Logs what the loop could not do."""
+    silent_until = 0.0
+
+    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal silent_until
+        error = context.get("exception") or RuntimeError(context["message"])
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            if loop.time() < silent_until:
+                return
+            silent_until = loop.time() + _SILENT_SECONDS
+        log.unexpected(None, error)
+
+    return complain
 
 
 def _ports(sockets: list[socket.socket]) -> dict[str, object]:

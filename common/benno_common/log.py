@@ -38,16 +38,19 @@ def mail_stored(
     *,
     answered: bool,
     client: str | None = None,
-    tls: str | None = None,
+    about: str = "",
 ) -> None:
-    """A mail is durable. answered: somebody heard of it, else it may come twice. tls: its version."""
+    """A mail is durable. answered: somebody heard of it, else it may come twice.
+
+    about: what else is known of how it came, as `key=value`, fit for the log.
+    """
     _log.log(
         logging.INFO if answered else logging.WARNING,
         "%s: stored file=%s%s%s from=<%s> nrcpt=%d size=%d sha256=%s%s ms=%.1f answered=%s",
         safe(queue_id or NO_QUEUE_ID),
         stored.name,
         f" client={safe(client)}" if client else "",
-        f" tls={tls}" if tls else "",
+        f" {about}" if about else "",
         safe(envelope.sender),
         len(envelope.recipients),
         stored.size,
@@ -202,16 +205,6 @@ def open_to_all(path: str) -> None:
 def tls_failed(client: str, reason: str) -> None:
     """A client did not come to TLS, and was hung up on."""
     _log.warning("TLS with %s failed: %s", safe(client), printable(reason))
-
-
-def tls_doubted(reason: str) -> None:
-    """Clients that look at the certificate will not believe it."""
-    _log.warning("the certificate is one that clients may refuse: %s", printable(reason))
-
-
-def tls_kept(reason: str) -> None:
-    """New certificates were asked for and cannot be used."""
-    _log.error("the certificate in use is kept: %s", printable(reason))
 
 
 def envelope_lost(path: str) -> None:

@@ -12,6 +12,8 @@ aiosmtpd reads command lines and calls `smtp_VERB`. Its habits that matter here,
   so that each line like one goes to `smtp_BDAT`, which hangs up where the size is not clear.
 * Its own replies have no enhanced code and repeat what the client sent. They are put into our words.
 * A close waits until the client has read all replies. Here not for ever.
+* Its timer starts anew with each command, whatever becomes of it. Here the daemon's clock says how long
+  the client has been waited for, and `limits` how long it may be.
 * It formats each command for its log, addresses and all. That is turned off.
 """
 
@@ -26,6 +28,7 @@ from typing import NoReturn, cast
 from aiosmtpd.smtp import SMTP
 
 from benno_common import log
+from benno_smtp.limits import Patience
 from benno_smtp.reader import Reader
 from benno_smtp.shared import Shared
 from benno_smtp.transfer import ChunkDecoder, DataDecoder
@@ -34,13 +37,9 @@ from benno_smtp.transfer import ChunkDecoder, DataDecoder
 MAX_LINE = 64 * 1024
 READ_SIZE = 64 * 1024
 
-# Between commands, and between pieces of content (RFC 5321 4.5.3.2.7).
-IDLE_SECONDS = 300.0
-
 # For a client to read why it is hung up on: while it is sending, a close would take the reply away.
 PARTING_SECONDS = 10.0
 
-NOT_ALLOWED = "554 5.7.1 The mail archive does not take mail from your address"
 FAULT = "451 4.3.0 The mail archive has a fault; see its log"
 
 # For aiosmtpd's own replies, by their beginning; the first that fits.
@@ -61,7 +60,11 @@ class _Limits(dict[str, int]):
 
 
 class Connection(SMTP):
-    """One connection. busy: whether a mail is under way, so that a daemon that ends waits for it."""
+    """One connection.
+
+    busy: whether a mail is under way, so that a daemon that ends waits for it. in_content: whether its
+    content is what the client sends now. patience: how long the client may go on.
+    """
 
     command_size_limit = MAX_LINE
     command_size_limits = _Limits()
@@ -73,13 +76,15 @@ class Connection(SMTP):
         self.busy = False
         self.half_closed = False  # the client sends no more, and perhaps is gone
         self._draining = False
+        self.patience = Patience(shared.limits)
+        self.in_content = False
+        self.parting = False  # the last word has been said, and perhaps no other can be
         super().__init__(
             None,
             data_size_limit=None,
             enable_SMTPUTF8=True,
             hostname=shared.hostname,
             ident="ESMTP Benno MailArchiv",
-            timeout=IDLE_SECONDS,
             loop=asyncio.get_running_loop(),
         )
 
@@ -88,10 +93,6 @@ class Connection(SMTP):
         self.shared.join(self)
         super().connection_made(transport)
         self._reader: Reader = Reader(self._reader)  # type: ignore[assignment, arg-type] # all it calls
-        if not self.shared.admits(self.client):
-            self._turn_away()
-        elif self.shared.draining:
-            self.drain()
 
     def eof_received(self) -> bool:
         self.half_closed = True
@@ -107,7 +108,7 @@ class Connection(SMTP):
         """The client has gone, or has begun afresh: drop the mail under way."""
 
     def tick(self, now: float) -> None:
-        """aiosmtpd's timer watches the client, and Reception the disk."""
+        """Called once in a while."""
 
     def drain(self) -> None:
         """End as soon as no mail is under way."""
@@ -194,16 +195,17 @@ class Connection(SMTP):
         will be refused; None: nobody wants the content. Returns what it returned last.
         """
         reply = await take(b"") if take is not None else None
+        self.in_content = True
         while not decoder.ended:
             data = await self._reader.read(READ_SIZE)
             if not data:
                 self.hang_up()
-            self._reset_timeout()
+            self.patience.octets += len(data)
             piece = decoder.feed(data)
             if take is not None:
                 reply = await take(piece)
         self._reader.unread(decoder.rest)
-        self._reset_timeout()
+        self.in_content = False
         return reply
 
     def hang_up(self) -> NoReturn:
@@ -215,7 +217,7 @@ class Connection(SMTP):
     async def part(self, reply: str) -> NoReturn:
         """Hang up with a reply, while the client may be sending what nobody can make out."""
         await self.push(reply)
-        self.busy = True  # nothing more can be said, should the daemon end
+        self.busy = self.parting = True  # nothing more can be said, should the daemon end
         with contextlib.suppress(asyncio.TimeoutError, OSError):
             if self._writer.can_write_eof():  # TLS has no half-closed connection
                 self._writer.write_eof()
@@ -226,24 +228,8 @@ class Connection(SMTP):
         while await self._reader.read(READ_SIZE):
             pass
 
-    def _turn_away(self) -> None:
-        """In place of the greeting, RFC 5321 3.1."""
-        assert self._handler_coroutine is not None
-        self._handler_coroutine.cancel()  # it has not begun yet
-        self._writer.write(f"{NOT_ALLOWED}\r\n".encode())
-        self._writer.close()
-
     def _say_goodbye(self) -> None:
         """The daemon ends."""
         self._draining = False
         self._writer.write(b"421 4.3.2 The mail archive is shutting down\r\n")
         self._writer.close()
-
-    def _timeout_cb(self) -> None:
-        """Called by aiosmtpd where nothing has come for a while."""
-        if self._writer.is_closing():  # and the client does not read what was said before
-            self.close()
-            return
-        self._writer.write(b"421 4.4.2 Nothing came for too long\r\n")
-        self._writer.close()
-        self._reset_timeout()

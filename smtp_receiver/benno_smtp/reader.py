@@ -48,14 +48,33 @@ class Reader:
         """Put back what was read too much."""
         self._buffer[:0] = data
 
+    async def response(self) -> bytes | None:
+        """The next line, which is no command, without its end; None if it was too long."""
+        too_long = False
+        while True:
+            try:
+                line = await self._stream.readuntil()
+            except asyncio.LimitOverrunError as error:
+                too_long = True
+                await self._stream.read(error.consumed)
+            else:
+                return None if too_long else line.removesuffix(b"\n").removesuffix(b"\r")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the client is waited for."""
+        return self._stream._waiter is not None  # type: ignore[attr-defined] # noqa: SLF001
+
     @property
     def has_more(self) -> bool:
         """Whether something was received that is not read yet."""
         return bool(self._buffer)
 
     def begin_anew(self, transport: asyncio.Transport) -> None:
-        """Read from another transport, of which nothing came yet; nothing of the old one is left."""
-        self._buffer.clear()
+        """Read from another transport. Of the old one nothing was left, see has_more.
+
+        What is there came over the new one: a client may say EHLO with the end of its handshake.
+        """
         self._in_long_line = False
         self.line = b""
         self._stream._transport = transport  # type: ignore[attr-defined] # noqa: SLF001

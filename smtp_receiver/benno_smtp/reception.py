@@ -17,12 +17,14 @@ from benno_common.log import Stored
 from benno_common.mail import Mail
 from benno_common.maildrop import NO_SPACE
 from benno_smtp.command import MailCommand
+from benno_smtp.limits import OWN_OCTETS
 from benno_smtp.shared import Shared
 
 # Clients wait 10 minutes for the reply to the end of a mail (RFC 5321 4.5.3.2.6), some only 5.
 ANSWER_SECONDS = 240.0
 
-# Memory for all recipients of a mail, in octets: some 100,000 of them.
+# Memory for all recipients of a mail, in octets: some 100,000 of them. What is more than OWN_OCTETS
+# comes out of the memory that all mails share.
 MAX_RECIPIENTS = 16 * 1024 * 1024
 _OVERHEAD = 64  # of each
 
@@ -30,12 +32,14 @@ NOT_STORED = "451 4.3.0 The mail archive could not store this mail"
 TOO_SLOW = "451 4.3.0 The mail archive is too slow"
 TOO_BIG = "552 5.3.4 The message is larger than max_message_size"
 TOO_MANY = "452 4.5.3 Too many recipients"
+TOO_MANY_IN_ALL = "451 4.3.2 The mails under way have too many recipients; come again later"
+ADDED = "250 2.1.5 OK"
 
 
 class Reception:
     """One mail, from its MAIL command to its answer.
 
-    gateway: stands in its envelope. tls: the version that it comes by, None in plain text.
+    gateway: stands in its envelope. about: what the log says of it, `key=value` with blanks between.
     """
 
     def __init__(
@@ -44,19 +48,21 @@ class Reception:
         client: str,
         command: MailCommand,
         gateway: bytes | None,
-        tls: str | None = None,
+        about: str = "",
     ) -> None:
         self._shared = shared
         self._client = client
-        self._tls = tls
+        self._about = about
         self._ident = command.ident.decode("utf-8", "backslashreplace") if command.ident else None
         self._sender = command.sender
         self._gateway = gateway
         self._recipients: list[bytes] = []
         self._octets = 0  # of memory for them
+        self._borrowed = 0  # of these, out of what all mails share
         self._size = 0
         self._mail: Mail | None = None  # begun and not yet committed
-        self._fault: str | None = None  # the reply of a mail that will be refused
+        self.fault: str | None = None  # the reply of a mail that will be refused
+        self.has_begun = False  # content has come
         self._began = 0.0
         self._reply: str | None = None  # once the commit has ended
         self._heard = True
@@ -65,11 +71,6 @@ class Reception:
     @property
     def has_recipients(self) -> bool:
         return bool(self._recipients)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether content has come."""
-        return self._mail is not None or self._fault is not None
 
     def refusal(self, size: int) -> str | None:
         """Why a mail of `size` octets, 0 if the client does not say, cannot be taken now: a reply."""
@@ -84,25 +85,48 @@ class Reception:
         self.log_refusal(*refusal)
         return refusal[0]
 
-    def add(self, recipient: bytes) -> bool:
-        """One more recipient; False where there are too many."""
-        self._octets += len(recipient) + _OVERHEAD
-        if self._octets > MAX_RECIPIENTS:
-            return False
+    def add(self, recipient: bytes) -> str:
+        """One more recipient: the reply.
+
+        With too many for one mail the others may come in another. With too many in all mails the whole
+        mail has to come again: in two parts the archiver would drop the second one.
+        """
+        if self.fault is not None:
+            return self.fault
+        octets = len(recipient) + _OVERHEAD
+        self._octets += octets
+        if self._octets > OWN_OCTETS:
+            if self._octets > MAX_RECIPIENTS:
+                return TOO_MANY
+            if not self._borrow(octets):
+                self._fail(TOO_MANY_IN_ALL, "the memory that all sessions share for recipients is full")
+                return TOO_MANY_IN_ALL
         self._recipients.append(recipient)
+        return ADDED
+
+    def _borrow(self, octets: int) -> bool:
+        if not self._shared.memory.take(octets):
+            return False
+        self._borrowed += octets
         return True
+
+    def _give_back(self) -> None:
+        if self._borrowed:
+            self._shared.memory.give_back(self._borrowed)
+            self._borrowed = 0
 
     async def take(self, data: bytes) -> str | None:
         """Take a piece of the content; with b"" it has begun.
 
         Returns the reply of a mail that will be refused.
         """
+        self.has_begun = True
         try:
-            if self._fault is None:
+            if self.fault is None:
                 await self._take(data)
         except Exception as error:  # noqa: BLE001 - the content must be read to its end
             self._unexpected(error)
-        return self._fault
+        return self.fault
 
     async def finish(self) -> str:
         """The content is complete: make the mail durable. Returns the reply."""
@@ -111,7 +135,9 @@ class Reception:
                 return await self._commit()
         except Exception as error:  # noqa: BLE001 - the client must come again
             self._unexpected(error)
-        return self._fault or NOT_STORED
+        finally:
+            self._give_back()
+        return self.fault or NOT_STORED
 
     def doubt(self) -> None:
         """The client may have gone: perhaps nobody hears the answer."""
@@ -120,6 +146,7 @@ class Reception:
     def leave(self) -> None:
         """The client has gone, or wants this mail no more. A mail whose end has come is kept."""
         self._heard = False
+        self._give_back()
         self._drop()
 
     async def _take(self, data: bytes) -> None:
@@ -165,7 +192,7 @@ class Reception:
                 time.monotonic() - self._began,
                 answered=self._heard,
                 client=self._client,
-                tls=self._tls,
+                about=self._about,
             )
             return
         full = isinstance(error, OSError) and error.errno in FULL
@@ -173,8 +200,8 @@ class Reception:
         self.log_refusal(self._reply if self._heard else "none, the client has gone", str(error))
 
     def _fail(self, reply: str, reason: str) -> None:
-        if self._fault is None:
-            self._fault = reply
+        if self.fault is None:
+            self.fault = reply
             self.log_refusal(reply, reason)
         self._drop()
 

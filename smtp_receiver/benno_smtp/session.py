@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from benno_common import identity
 from benno_smtp.command import BdatCommand, CommandError, parse_bdat, parse_mail, parse_rcpt
-from benno_smtp.reception import TOO_MANY, Reception
+from benno_smtp.login import Authenticated
+from benno_smtp.reception import ADDED, Reception
 from benno_smtp.shared import Shared
-from benno_smtp.starttls import NEEDS_TLS, Secured
 from benno_smtp.transfer import ChunkDecoder, DataDecoder
 
 
-class Session(Secured):
+class Session(Authenticated):
     """One SMTP session."""
 
     def __init__(self, shared: Shared) -> None:
@@ -68,6 +68,9 @@ class Session(Secured):
         reception = self._reception
         if argument:
             await self.push("501 5.5.4 Syntax: DATA")
+        elif reception is not None and reception.fault and not reception.has_begun:
+            self.forget()
+            await self.push(reception.fault)
         elif (
             reception is None
             or not reception.has_recipients
@@ -94,7 +97,7 @@ class Session(Secured):
         if reception is None:
             self._chunks_refused = under_way
             too_early = "503 5.5.1 MAIL and RCPT come first; after a refused chunk RSET"
-            await self.push(NEEDS_TLS if self.needs_tls else too_early)
+            await self.push(lacking.reply if (lacking := self.need) else too_early)
         elif command.last:
             await self._finish(reception)
         else:
@@ -121,9 +124,6 @@ class Session(Secured):
     async def smtp_HELP(self, _: str | None) -> None:
         await self.push("214 2.0.0 See RFC 5321; what is sent here is archived")
 
-    async def smtp_AUTH(self, _: str | None) -> None:
-        await self.push("502 5.5.1 AUTH is not offered")
-
     async def smtp_EXPN(self, _: str | None) -> None:
         await self.push("502 5.5.1 EXPN is not offered")
 
@@ -134,6 +134,8 @@ class Session(Secured):
         offered.append(f"{identity.KEYWORD} {self.shared.identity()}")
         if self.offers_tls:
             offered.append("STARTTLS")
+        if self.offers_login:
+            offered.append(self.login_keyword)
         if self.shared.gateways.trusts(self.client):
             offered.append("XBENNO")
         return [*offered, "HELP"]
@@ -149,7 +151,7 @@ class Session(Secured):
         if command.gateway is not None and not gateways.trusts(self.client):
             return "555 5.5.4 XBENNO-GW is for trusted_gateways only"
         gateway = gateways.name_for(self.client, command.gateway)
-        reception = Reception(self.shared, self.client, command, gateway, self.tls)
+        reception = Reception(self.shared, self.client, command, gateway, self.about)
         if reply := reception.refusal(command.size or 0):
             return reply
         if self.half_closed:
@@ -161,7 +163,10 @@ class Session(Secured):
         """RCPT."""
         if self._reception is None or self._reception.has_begun or self._chunks_refused:
             return "503 5.5.1 MAIL comes first, and content last"
-        return "250 2.1.5 OK" if self._reception.add(parse_rcpt(argument).recipient) else TOO_MANY
+        reply = self._reception.add(parse_rcpt(argument).recipient)
+        if reply == ADDED:
+            self.patience.recipient()
+        return reply
 
     async def _chunk(self) -> BdatCommand:
         """BDAT's size. Where it cannot be read the next command cannot be found: hang up."""
@@ -183,6 +188,7 @@ class Session(Secured):
     async def _finish(self, reception: Reception) -> None:
         """The end of the content: answer it, and be ready for the next mail."""
         reply = await reception.finish()
+        self.patience.mail()
         self._keep(None)
         await self.push(reply)
 

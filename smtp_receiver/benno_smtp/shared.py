@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import dataclass, field
 
 from benno_common import log
 from benno_common.daemon import Sessions
 from benno_common.identity import Mark
 from benno_common.networks import Networks
+from benno_smtp import events
+from benno_smtp.credentials import Users
+from benno_smtp.guard import Guard
+from benno_smtp.limits import Limits, Memory, Places, Seldom
 from benno_smtp.policy import Gateways
 from benno_smtp.tls import Tls
 
 
 @dataclass
 class Shared(Sessions):
-    """allowed: who may connect. max_message_size: octets, 0 for no limit. tls: None if not offered."""
+    """allowed: who may connect. max_message_size: octets, 0 for no limit. tls: None if not offered.
+
+    users: who may log in, None if nobody need. shared_by_many: addresses that may have any number of
+    connections.
+    """
 
     hostname: str = "localhost"
     allowed: Networks = field(default_factory=Networks)
     gateways: Gateways = field(default_factory=lambda: Gateways(None, Networks([])))
     max_message_size: int = 0
     tls: Tls | None = None
+    users: Users | None = None
+    auth_without_tls: bool = False
+    limits: Limits = field(default_factory=Limits)
+    shared_by_many: Networks = field(default_factory=lambda: Networks([]))
     mark: Mark = field(default_factory=lambda: Mark(""))
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.limits, self.shared_by_many)
+        self.guard = Guard()
+        self.memory = Memory()
+        self.seldom = Seldom()
 
     def identity(self) -> str:
         """What names the import directory as it is open now in the EHLO reply."""
@@ -37,6 +56,19 @@ class Shared(Sessions):
             return True
         line = json.dumps([*str(self.allowed).split(","), client.partition("%")[0]])
         log.peer_refused(client, f"to allow it too, write allowed_networks = {line}")
+        return False
+
+    def has_place(self, client: str) -> bool:
+        """Take a place for a client; else it is logged, with the setting that does not allow it."""
+        setting = self.places.enter(client)
+        if setting is None:
+            return True
+        others = self.seldom.others(setting, time.monotonic())
+        if others is not None:
+            limits = {"max_connections": self.limits.connections}
+            limit = limits.get(setting, self.limits.per_address)
+            whose = "" if setting in limits else " of its address"
+            events.no_place(client, f"{limit} connections{whose} are open, see {setting}", others)
         return False
 
     def refused(

@@ -7,45 +7,79 @@ versions execute what came in plain text behind the command. The rules here:
   and the connection ends; what was read and not handled is not looked at.
 * Nothing of the session before it survives: neither the greeting nor a mail under way.
 * Where TLS is required, all that has to do with mail is answered 530 before it. A BDAT chunk is read
-  and thrown away, as it would be taken for commands.
+  and thrown away, as it would be taken for commands. So it is where a certificate is required of the
+  client, and there is none. One that does not hold good ends the handshake.
 * A handshake that fails ends the connection, and is logged.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import NoReturn, cast
+import ssl
+from typing import Any, NamedTuple, NoReturn, cast
 
 from benno_common import log
-from benno_smtp.connection import Connection
+from benno_common.visible import quoted
 from benno_smtp.shared import Shared
+from benno_smtp.watch import Watched
 
 HANDSHAKE_SECONDS = 30.0
 
-NEEDS_TLS = "530 5.7.0 STARTTLS comes first"
-
 # RFC 3207 4, and BDAT for its chunk.
-_BEFORE_TLS = frozenset({"EHLO", "NOOP", "QUIT", "STARTTLS", "BDAT"})
+BEFORE_TLS = frozenset({"EHLO", "NOOP", "QUIT", "STARTTLS", "BDAT"})
 
 
-class Secured(Connection):
-    """A connection with TLS. tls: the version that was agreed on, None in plain text."""
+class Need(NamedTuple):
+    """What a session lacks before any mail. reply: to all commands but those that are allowed."""
+
+    reply: str
+    allowed: frozenset[str]
+
+
+_SHORT = {"commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU"}
+
+NEEDS_TLS = Need("530 5.7.0 STARTTLS comes first", BEFORE_TLS)
+NEEDS_CERTIFICATE = Need("530 5.7.0 A certificate of yours is required", BEFORE_TLS | {"HELO", "RSET"})
+
+
+class Secured(Watched):
+    """A connection with TLS.
+
+    tls: the version that was agreed on, None in plain text. certificate: whose the client has shown.
+    about: what the log says of each mail.
+    """
 
     def __init__(self, shared: Shared) -> None:
         self.tls: str | None = None
+        self.certificate: str | None = None
+        self.about = ""
         self._shaking_hands = False
         super().__init__(shared)
         self._methods = self._smtp_methods
-        if self.needs_tls:
-            self._smtp_methods = {
-                verb: method if verb in _BEFORE_TLS else self._refuse
-                for verb, method in self._methods.items()
-            }
+        self.admit()
 
     @property
-    def needs_tls(self) -> bool:
-        """Whether no mail may come yet."""
-        return self.shared.tls is not None and self.shared.tls.required and self.tls is None
+    def need(self) -> Need | None:
+        """What the session lacks; None: mail may come."""
+        offered = self.shared.tls
+        if offered is None:
+            return None
+        if offered.required and self.tls is None:
+            return NEEDS_TLS
+        return NEEDS_CERTIFICATE if offered.certified and self.certificate is None else None
+
+    def admit(self) -> None:
+        """Let those commands in that nothing is in the way of now."""
+        self._smtp_methods = self._methods
+        if lacking := self.need:
+
+            async def refuse(_: str | None) -> None:
+                await self.push(lacking.reply)
+
+            self._smtp_methods = {
+                verb: method if verb in lacking.allowed else refuse
+                for verb, method in self._methods.items()
+            }
 
     @property
     def offers_tls(self) -> bool:
@@ -76,9 +110,6 @@ class Secured(Connection):
             await self.push("220 2.0.0 Ready to start TLS")
             await self._secure()
 
-    async def _refuse(self, _: str | None) -> None:
-        await self.push(NEEDS_TLS)
-
     async def _secure(self) -> None:
         """The handshake; then the session begins anew."""
         assert self.shared.tls is not None
@@ -97,7 +128,7 @@ class Secured(Connection):
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
             )
         except OSError as error:  # of TLS too
-            self._fail(getattr(error, "reason", None) or str(error) or type(error).__name__)
+            self._fail(_reason(error))
         finally:
             self._shaking_hands = False
             if secured is None or secured.get_extra_info("ssl_object") is None:
@@ -117,10 +148,14 @@ class Secured(Connection):
         self._writer._transport = transport  # type: ignore[attr-defined] # noqa: SLF001 - as asyncio does
         self._transport = transport
         self._over_ssl = True
-        self.tls = transport.get_extra_info("ssl_object").version()
+        secured = transport.get_extra_info("ssl_object")
+        self.tls = secured.version()
+        self.certificate = _subject(secured.getpeercert())
+        shown = f" certificate={self.certificate}" if self.certificate else ""
+        self.about = f"tls={self.tls}{shown}"
         self.session = self._create_session()
         self._set_post_data_state()
-        self._smtp_methods = self._methods
+        self.admit()
         self._reset_timeout()
 
     def _say_goodbye(self) -> None:
@@ -128,3 +163,19 @@ class Secured(Connection):
             self._writer.close()  # in plain text nothing can be said
         else:
             super()._say_goodbye()
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of the client: {error.verify_message}; see client_ca_file"
+    return getattr(error, "reason", None) or str(error) or type(error).__name__
+
+
+def _subject(certificate: dict[str, Any] | None) -> str | None:
+    """Whose it is: `CN=mail.example.org,O=Example`. Without a subject, its other names."""
+    if not certificate:
+        return None
+    parts = [pair for names in certificate.get("subject", ()) for pair in names]
+    parts = parts or certificate.get("subjectAltName", ())
+    words = [f"{_SHORT.get(kind, kind)}={value}" for kind, value in reversed(parts)]
+    return quoted(",".join(words) or f"serial={certificate.get('serialNumber')}")

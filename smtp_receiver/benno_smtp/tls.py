@@ -26,24 +26,31 @@ _ROUNDS = 10  # of a handshake, more than it needs
 
 @dataclass(frozen=True)
 class Source:
-    """Where they are: PEM files, of which key_file may hold both, or a PKCS#12 keystore as key_file."""
+    """Where they are: PEM files, of which key_file may hold both, or a PKCS#12 keystore as key_file.
+
+    client_ca_file: who signs the certificates that clients must have, in PEM; None: they need none.
+    """
 
     key_file: str
     cert_file: str | None = None
     key_pass: str | None = None
     keystore_pass: str | None = None
     min_version: str = "1.2"
+    client_ca_file: str | None = None
 
 
 class Tls:
     """TLS as it is offered now. required: before mail. implicit: from the first octet on.
 
+    certified: a client needs a certificate too. The handshake goes on without one, so that SMTP can
+    tell what is missing; one that does not hold good ends it.
     doubt: why clients may not believe the certificate, None if they have no reason. Raises TlsError.
     """
 
     def __init__(self, source: Source, *, required: bool = False, implicit: bool = False) -> None:
         self.required = required
         self.implicit = implicit
+        self.certified = source.client_ca_file is not None
         self._source = source
         self.renew()
 
@@ -66,7 +73,20 @@ def _load(source: Source) -> tuple[ssl.SSLContext, str | None]:
         certificates = _read("cert_file", source.cert_file) if source.cert_file else key
         _examine(source, key, certificates)
         _use(context, source, source.cert_file or source.key_file, source.key_file)
-    return context, _doubt(context, certificates)
+    doubt = _doubt(context, certificates)
+    if source.client_ca_file is not None:
+        _ask_for_certificates(context, source.client_ca_file)
+    return context, doubt
+
+
+def _ask_for_certificates(context: ssl.SSLContext, path: str) -> None:
+    if not _CERTIFICATE.search(_read("client_ca_file", path)):
+        raise TlsError(f"client_ca_file: {path} holds no certificate in PEM")
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise TlsError(f"client_ca_file: {path} cannot be used: {error.reason}") from error
+    context.verify_mode = ssl.CERT_OPTIONAL
 
 
 def _read(key: str, path: str) -> bytes:

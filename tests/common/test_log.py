@@ -306,7 +306,7 @@ def test_no_event_is_told_a_message_or_a_password() -> None:
         *("queue_id", "envelope", "stored", "seconds", "answered", "sender", "recipients", "reply"),
         *("peer", "reason", "path", "error", "event", "settings"),
         *("altered", "lines", "client", "name", "names", "host", "sha256", "held", "sent", "kept"),
-        *("mails", "size", "refused", "mean_ms", "worst_ms", "shortage", "connections", "tls"),
+        *("mails", "size", "refused", "mean_ms", "worst_ms", "shortage", "connections", "about"),
     }
     assert log.Stored.__slots__ == ("name", "size", "sha256", "escaped")
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 SUITES = ("bookworm", "trixie")
 
-_INSTALLED = "systemd systemd-sysv dbus cron iproute2 python3 procps"
+_INSTALLED = "systemd systemd-sysv dbus cron iproute2 python3"
 _DOWNLOADED = (
     "postfix swaks openssl rsyslog adduser ucf cron-daemon-common bash-completion "
-    "python3-aiosmtpd python3-aiosmtplib python3-attr python3-cryptography"
+    "python3-aiosmtpd python3-aiosmtplib python3-attr python3-bcrypt python3-cryptography"
 )
 _SIZE = "2500M"  # sparse; benno-milter keeps 100 MB free
 

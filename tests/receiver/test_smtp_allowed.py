@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import re
 import socket
@@ -34,7 +35,7 @@ TEMPLATE = ROOT / "smtp_receiver" / "benno-smtp.conf"
 
 # What the package's postinst writes before an old file.
 POSTINST = (ROOT / "debian" / "benno-smtp.postinst").read_text()
-UPGRADED = POSTINST.partition("<<END\n")[2].partition("END\n")[0]
+UPGRADED = POSTINST.partition("cat <<END\n")[2].partition("END\n")[0]
 
 # By default, an address of each network that may, and their neighbours.
 INSIDE = (
@@ -237,5 +238,21 @@ def test_forgotten_quotes_and_a_stranger(tmp_path: Path) -> None:
 
 def test_template_shows_the_default() -> None:
     text = re.sub(r"^#(?=[a-z]+_|    |\])", "", TEMPLATE.read_text(), flags=re.MULTILINE)
-    settings = config.parse(text.partition("#hostname")[0], "benno-smtp.conf", Settings)
+    settings = config.parse(text.partition("# TLS")[0], "benno-smtp.conf", Settings)
     assert settings.allowed_networks == DEFAULT
+
+
+def test_template_shows_all_keys_and_their_defaults() -> None:
+    """Those in comments too, but for examples of what has no default."""
+    lines = re.findall(r"^#?([a-z_]+ = [^\[{].*)", TEMPLATE.read_text(), re.MULTILINE)
+    shown = {line.partition(" ")[0] for line in lines}
+    settings = Settings("/srv/benno/inbox")
+    for line in lines:
+        key = line.partition(" ")[0]
+        default = getattr(settings, key)
+        if default is None or key in {"tls_enabled", "hostname"}:
+            continue
+        text = line if key == "import_directory" else f"{INBOX}{line}\n"
+        assert config.parse(text, "benno-smtp.conf", Settings) == settings, line
+    tables = {"listen", "allowed_networks", "gateways", "trusted_gateways"}
+    assert shown | tables == {field.name for field in dataclasses.fields(Settings)}

@@ -145,50 +145,6 @@ def test_a_chunk_for_each_octet(receiver: Receiver, client: Client) -> None:
     path.unlink()
 
 
-# What another server could take for the end of the mail
-
-ENDS = {
-    "LF . LF": b"\n.\n",
-    "LF . CR LF": b"\n.\r\n",
-    "CR LF . LF": b"\r\n.\n",
-    "CR . CR": b"\r.\r",
-    "CR . CR LF": b"\r.\r\n",
-    "CR LF . CR": b"\r\n.\r",
-    "CR LF . CR CR LF": b"\r\n.\r\r\n",
-    "CR LF NUL . CR LF": b"\r\n\0.\r\n",
-    "CR LF . NUL CR LF": b"\r\n.\0\r\n",
-    "CR LF blank . CR LF": b"\r\n .\r\n",
-    "CR LF . blank CR LF": b"\r\n. \r\n",
-    "LF CR . CR LF": b"\n\r.\r\n",
-    "CR LF . . CR LF": b"\r\n..\r\n",
-    "LF LF . CR LF": b"\n\n.\r\n",
-}
-
-SECOND = (
-    b"MAIL FROM:<evil@b>\r\nRCPT TO:<victim@d>\r\nDATA\r\nSubject: smuggled\r\n\r\nsecond\r\n..\r\n"
-    b"RSET\r\nQUIT\r\n"
-)
-
-
-@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-@pytest.mark.parametrize("at_once", [True, False], ids=["one write", "octet by octet"])
-def test_smuggling(receiver: Receiver, client: Client, end: bytes, *, at_once: bool) -> None:
-    """One mail, with all of it; the client gets one reply to it, and its session is as before."""
-    assert client.envelope(ENVELOPE.sender, ENVELOPE.recipients) == []
-    assert client.command(b"DATA").startswith("354")
-    sent = b"Subject: first\r\n\r\nfirst" + end + SECOND + b".\r\n"
-    for piece in [sent] if at_once else [bytes([octet]) for octet in sent]:
-        client.socket.sendall(piece)
-    assert client.read().startswith("250 2.0.0 Stored")
-    (path,) = receiver.files()
-    # What a line begins with a dot loses it; nothing else is touched.
-    message = sent.removesuffix(b".\r\n").replace(b"\r\n.", b"\r\n")
-    assert path.read_bytes() == encode(ENVELOPE, [message])
-    path.unlink()
-    assert client.command(b"RCPT TO:<x@y>").startswith("503")
-    assert client.command(b"NOOP").startswith("250")
-
-
 @pytest.mark.parametrize("content", [b".\r\n", b"\r\n.\r\n"], ids=["at once", "a blank line"])
 def test_the_shortest_mails(receiver: Receiver, client: Client, content: bytes) -> None:
     assert client.envelope(b"", [b"c@d"]) == []

@@ -53,9 +53,25 @@ WRONG = {
     INBOX + '[gateways]\n"10.0.0.1/8" = "a"\n': ":2: gateways: '10.0.0.1/8' is no network like",
     INBOX + 'trusted_gateways = ["host"]\n': ":2: trusted_gateways: 'host' is no network like",
     INBOX + "port = 1\nport = 2\n": ":3: port: the key stands here a second time",
+    INBOX + "auth_user = archive\n": ":2: auth_user: auth_pass is missing; write both, or neither",
+    INBOX + "auth_pass = s3cret\n": ":2: auth_pass: auth_user is missing; write both, or neither",
+    INBOX + "auth_pass = s3cret\nauth_user = a\n": ":3: auth_user: passwords come under TLS only; "
+    "write: tls_enabled = true, with key_file and cert_file, or, where nobody can listen: "
+    "auth_without_tls = true",
+    INBOX + "auth_file = /a\n": ":2: auth_file: passwords come under TLS only; write: tls_enabled",
     INBOX
-    + "auth_user = archive\n": ":2: auth_user: this version has no SMTP AUTH yet; remove the line, ",
-    INBOX + "auth_pass = s3cret\n": ":2: auth_pass: this version has no SMTP AUTH yet; ",
+    + "auth_pass = s3cret\nauth_user = a\nauth_file = /b\n": ":3: auth_user: it goes into auth_file",
+    INBOX + 'auth_user = "a"\nauth_pass = "s3cret\\u0000"\n': ":3: auth_pass: no client can send a NUL",
+    INBOX + 'auth_user = "a\\u0000"\nauth_pass = "s3cret"\n': ":2: auth_user: no client can send a NUL",
+    INBOX + "max_connections = -1\n": ":2: max_connections: a number of connections; 0 is no limit",
+    INBOX + "max_connections_per_address = -1\n": ":2: max_connections_per_address: a number of ",
+    INBOX + "command_timeout = 0\n": ":2: command_timeout: a number of seconds, 1 at least; write: ",
+    INBOX + "idle_timeout = -1\n": ":2: idle_timeout: a number of seconds, 1 at least; write: idle",
+    INBOX + "content_timeout = 0\n": ":2: content_timeout: a number of seconds, 1 at least; write: ",
+    INBOX + "min_rate = -1\n": ":2: min_rate: a whole number is not a size; write: ",
+    INBOX
+    + "tls_enabled = true\nkey_file = /k\nclient_ca_file = /c\n": ":4: client_ca_file: without TLS a "
+    "client shows no certificate; write: tls_required = true",
     INBOX + "tls_enabled = true\n": ":2: tls_enabled: TLS needs a key; write: "
     'key_file = "/etc/ssl/private/archive.example.org.key", and cert_file',
     INBOX + "tls_required = TRUE\n": f":2: tls_required: {NO_TLS}",
@@ -77,16 +93,26 @@ def test_complaint(text: str, complaint: str) -> None:
 
 @pytest.mark.parametrize(
     "lines",
-    ["auth_user =\n", "tls_enabled = false\n", "key_file = /etc/k\nkeystore_pass = x\nkey_pass = y\n"],
+    [
+        "auth_user =\nauth_pass =\nauth_file =\nclient_ca_file =\n",
+        "tls_enabled = false\n",
+        "key_file = /etc/k\nkeystore_pass = x\nkey_pass = y\n",
+    ],
 )
 def test_what_asks_for_nothing_is_no_reason_to_complain(lines: str) -> None:
     assert parse(INBOX + lines).import_directory == "/srv/benno/inbox"
 
 
 def test_secrets_are_not_shown() -> None:
-    settings = parse(INBOX + "keystore_pass = s3cret\nkey_pass = s3cret\nkey_file = /etc/key\n")
-    assert settings.key_pass == "s3cret"
-    assert "s3cret" not in str(settings.shown())
+    auth = "auth_user = archive\nauth_pass = s3cret\nauth_without_tls = true\n"
+    keys = "keystore_pass = s3cret\nkey_pass = s3cret\nkey_file = /etc/key\n"
+    settings = parse(INBOX + auth + keys)
+    assert settings.key_pass == settings.auth_pass == "s3cret"
+    shown = settings.shown()
+    assert "s3cret" not in str(shown)
+    assert [key for key, value in shown.items() if value == "***"] == settings.secrets()
+    assert shown["auth_user"] == "archive"
+    assert "***" not in parse(INBOX).shown().values()
 
 
 def test_hostname() -> None:

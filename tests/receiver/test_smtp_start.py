@@ -114,7 +114,11 @@ WRONG = {
     "no such host": ('listen = ["no.such.host.invalid"]', "socket inet:"),
     "AUTH": (
         "auth_user = x\nauth_pass = s3cret",
-        ": this version has no SMTP AUTH yet; remove the line, ",
+        ": auth_user: passwords come under TLS only; write: tls_enabled = true",
+    ),
+    "AUTH without its file": (
+        'auth_without_tls = true\nauth_file = "{}/none"',
+        ": auth_file: {}/none: No such file or directory",
     ),
     "TLS without a key": (
         "tls_enabled = true",

@@ -17,12 +17,11 @@ import pytest
 import receiver_daemon
 from receiver_daemon import Receiver
 from smtp import Client
+from smtp_tls import NAME, TlsClient
 from waiting import wait_for
 
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl: install openssl")
 pytestmark = [pytest.mark.slow, needs_openssl]
-
-NAME = "archive.test"
 
 
 def openssl(*arguments: str | Path) -> None:
@@ -41,44 +40,6 @@ def make(directory: Path, name: str = "archive", *, key: str = "ec") -> tuple[Pa
 def settings(cert: Path, key: Path, *more: str) -> str:
     lines = ["tls_enabled = true", f'cert_file = "{cert}"', f'key_file = "{key}"', *more]
     return "\n".join(lines)
-
-
-def trusting(cert: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(cert))
-
-
-class TlsClient(Client):
-    """cert: what it believes in. implicit: TLS before anything else."""
-
-    def __init__(self, port: int, cert: Path, *, implicit: bool = False) -> None:
-        self.context = trusting(cert)
-        self.socket = socket.create_connection(("127.0.0.1", port), 60)
-        self.replies: list[str] = []
-        if implicit:
-            self.wrap()
-        self.stream = self.socket.makefile("rb")
-        self.read()
-
-    def __enter__(self) -> TlsClient:
-        return self
-
-    def wrap(self) -> ssl.SSLSocket:
-        wrapped = self.context.wrap_socket(self.socket, server_hostname=NAME)
-        self.socket = wrapped
-        return wrapped
-
-    def starttls(self) -> ssl.SSLSocket:
-        assert self.command(b"STARTTLS") == "220 2.0.0 Ready to start TLS"
-        self.stream.close()
-        wrapped = self.wrap()
-        self.stream = self.socket.makefile("rb")
-        return wrapped
-
-    def ehlo(self) -> list[str]:
-        """The keywords."""
-        before = len(self.replies)
-        assert self.command(b"EHLO client.test").startswith("250 ")
-        return [line[4:] for line in self.replies[before:]]
 
 
 @pytest.fixture(scope="module")
