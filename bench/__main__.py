@@ -1,0 +1,106 @@
+"""`bench/run`: measures one subject after the other, and says what came out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import report
+from bench.report import Row
+from bench.setting import Setting
+
+SUBJECTS = ("disk", "milter", "postfix", "receiver", "forwarder", "journey", "memory", "startup")
+ROUNDS, QUICK_ROUNDS = 9, 3
+
+
+def main() -> int:
+    """The command. Returns the exit code."""
+    given = _parser().parse_args()
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # what was started is ended, and what was made removed
+        signal.signal(number, lambda *_: sys.exit(1))
+    rows: list[Row] = []
+    with _places(given.directory) as (directory, ram):
+        setting = Setting(
+            quick=given.quick == "quick",
+            rounds=given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS),
+            directory=directory,
+            ram=ram,
+            programs=Path(os.environ["BENCH_PROGRAMS"]),
+        )
+        machine = report.machine(directory)
+        print(*(f"{name}: {value}" for name, value in machine.items()), sep="\n")
+        began = time.monotonic()
+        for line in report.lines(_kept(rows, _measured(given.only, setting))):
+            print(line, flush=True)
+        seconds = time.monotonic() - began
+    print(f"\n{seconds:.0f} s, load average {os.getloadavg()[0]:.2f}")
+    if given.json:
+        result = {
+            "machine": machine,
+            "quick": setting.quick,
+            "rounds": setting.rounds,
+            "seconds": round(seconds),
+            "rows": [report.as_json(row) for row in rows],
+        }
+        given.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("bench/run", description=__doc__)
+    add = parser.add_argument
+    add("quick", nargs="?", choices=["quick"], help="a first impression, in less than two minutes")
+    add(
+        "--only",
+        nargs="+",
+        choices=SUBJECTS,
+        default=SUBJECTS,
+        metavar="NAME",
+        help=", ".join(SUBJECTS),
+    )
+    add("--json", type=Path, metavar="FILE", help="write all that was measured there, too")
+    add("--directory", type=Path, metavar="DIR", help="on the disk to be used, instead of /var/tmp")
+    add("--rounds", type=int, metavar="N", help=f"of each comparison ({ROUNDS}; quick: {QUICK_ROUNDS})")
+    return parser
+
+
+def _measured(subjects: list[str], setting: Setting) -> Iterator[Row]:
+    for name in subjects:
+        yield from importlib.import_module(f"bench.{name}").measure(setting)
+
+
+def _kept(rows: list[Row], measured: Iterator[Row]) -> Iterator[Row]:
+    for row in measured:
+        rows.append(row)
+        yield row
+
+
+@contextmanager
+def _places(given: Path | None) -> Iterator[tuple[Path, Path]]:
+    """A directory on the disk and one in memory, removed afterwards."""
+    made = [
+        Path(tempfile.mkdtemp(prefix="bench.", dir=place))
+        for place in (given or "/var/tmp", "/dev/shm")
+    ]
+    try:
+        yield made[0], made[1]
+    finally:
+        for directory in made:
+            shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""benno-milter alone, beside other milters that keep mail: what a mail costs, and how quick they are.
+
+What it costs depends little on how busy the machine is: system calls, syncs and octets copied are
+counted with strace(1) in runs of their own; CPU time, context switches and the rate without a disk are
+taken on a tmpfs. Then all have their turn on the disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from bench import process
+from bench.milters import ALL, BENNO, C_PEER, C_UNSAFE, KIB, MIB, Milter, Work, benno, load, send
+from bench.report import CPU, SWITCHES, Goal, Row, at_least, at_most, compared
+from bench.rounds import Sample, compare
+from bench.setting import Setting
+
+SUBJECT = "milter"
+_SYNCS = "syncs/mail"
+_C_AND_OURS = (BENNO, C_PEER, C_UNSAFE)
+
+_PROFILED = """
+import cProfile
+from benno_milter.program import main
+profile = cProfile.Profile()
+try:
+    profile.runcall(main)
+finally:
+    calls = sum(entry.callcount for entry in profile.getstats())
+    open({result!r}, "w").write(str(calls))
+"""
+
+# Work on the disk, what is to be reached beside the C peer, and whether all others have their turn.
+_SMALL = (
+    (Work(500, 4 * KIB, 1), at_least(1.0), False),
+    (Work(1500, 4 * KIB, 8), at_least(1.5), True),
+    (Work(3000, 4 * KIB, 64), at_least(1.5), False),
+    (Work(3000, 4 * KIB, 500), None, False),
+)
+_LARGE = (
+    (Work(800, 64 * KIB, 8), None, False),
+    (Work(800, 64 * KIB, 64), None, False),
+    (Work(60, MIB, 1), at_least(1.0), False),
+    (Work(100, MIB, 8), at_least(1.0), False),
+    (Work(4, 50 * MIB, 4), None, False),
+    (Work(800, 16 * KIB, 8, headers=200), None, False),
+    (Work(400, 4 * KIB, 8, recipients=500), None, False),
+)
+# What grows tenfold.
+_GROWTH = {
+    "recipients": (Work(1000, 4 * KIB, 8, recipients=50), Work(300, 4 * KIB, 8, recipients=500)),
+    "headers": (Work(1000, 16 * KIB, 8, headers=20), Work(500, 16 * KIB, 8, headers=200)),
+    "octets": (Work(500, 100 * KIB, 8), Work(200, 1000 * KIB, 8)),
+    "octets, large": (Work(50, 5 * MIB, 4), Work(5, 50 * MIB, 4)),
+    "connections": (Work(2000, 4 * KIB, 50), Work(2000, 4 * KIB, 500)),
+    "mails kept": (Work(1000, 4 * KIB, 8), Work(10_000, 4 * KIB, 8)),
+}
+
+
+def measure(setting: Setting) -> Iterator[Row]:
+    yield from _sink(setting)
+    for connections in setting.either([64], [1, 8, 64]):
+        for name in (BENNO, C_PEER):
+            yield _cost(setting, name, connections)
+    yield from _in_memory(setting)
+    yield from _on_disk(setting)
+    if not setting.quick:
+        yield from _growing(setting)
+
+
+@contextmanager
+def _started(setting: Setting, root: Path, names: Sequence[str]) -> Iterator[Mapping[str, Milter]]:
+    with ExitStack() as stack:
+        milters = {}
+        for number, name in enumerate(names):
+            milters[name] = stack.enter_context(ALL[name](setting, root / f"{number}"))
+        yield milters
+
+
+def _run(setting: Setting, milter: Milter, work: Work) -> Sample:
+    milter.empty()
+    sample = load(setting, milter, work)
+    milter.empty()
+    return sample
+
+
+def _sink(setting: Setting) -> Iterator[Row]:
+    """How fast the load generator is by itself: what is slower is not its doing."""
+    address = str(setting.ram / "sink")
+    with process.running(
+        [setting.program("miltersink"), address],
+        ready=lambda: process.answers(address),
+        log=setting.ram / "sink.log",
+    ):
+        for connections in (8, 64):
+            work = Work(setting.either(5000, 50_000), 4 * KIB, connections)
+            comparison = compare({"miltersink": partial(send, setting, address, work)}, setting.rounds)
+            goal = {"miltersink": at_least(20_000, "mails/s")}
+            yield from compared(f"{SUBJECT}: load generator", str(work), comparison, goals=goal)
+
+
+def _cost(setting: Setting, name: str, connections: int) -> Row:
+    """What a mail takes on the disk: counted in one run, and the switches in another, undisturbed."""
+    work = Work(setting.either(20, 40) * connections, 4 * KIB, connections)
+    more = replace(
+        work, mails=max(work.mails, setting.either(1000, 2000))
+    )  # so that the start counts for little
+    with (
+        ALL[name](setting, setting.directory / "traced") as milter,
+        process.traced(milter.daemon.pid) as calls,
+    ):
+        load(setting, milter, work)
+    with ALL[name](setting, setting.directory / "untraced") as milter:
+        load(setting, milter, more)
+    for done in ("traced", "untraced"):
+        shutil.rmtree(setting.directory / done)
+    assert milter.daemon.used is not None
+    figures = {
+        "calls/mail": calls.count / work.mails,
+        _SYNCS: calls.syncs / work.mails,
+        "octets copied/mail": calls.octets / work.mails,
+        SWITCHES: milter.daemon.used.switches / more.mails,
+    }
+    if name == BENNO:
+        figures["Python calls/mail"] = _python_calls(setting, work)
+    common = calls.names.most_common(14)
+    note = ", ".join(f"{call} {count / work.mails:.2f}" for call, count in common)
+    goal = at_most(1.1, _SYNCS) if name == BENNO and connections == 64 else None
+    return Row(f"{SUBJECT}: cost", str(work), name, figures, goal=goal, note=note)
+
+
+def _python_calls(setting: Setting, work: Work) -> float:
+    """Calls of functions, built-in ones too, in the thread of the event loop, from its start on."""
+    root = setting.directory / "profiled"
+    code = _PROFILED.format(result=str(root / "calls"))
+    with benno(setting, root, start=[sys.executable, "-c", code]) as milter:
+        load(setting, milter, work)
+    calls = int((root / "calls").read_text())
+    shutil.rmtree(root)
+    return calls / work.mails
+
+
+def _in_memory(setting: Setting) -> Iterator[Row]:
+    names = setting.either((BENNO, C_PEER), tuple(ALL))
+    with _started(setting, setting.ram / SUBJECT, names) as milters:
+        for connections in setting.either([8], [1, 8, 64, 500]):
+            work = Work(setting.either(1000, 3000), 4 * KIB, connections)
+            runs = {name: partial(_run, setting, milter, work) for name, milter in milters.items()}
+            comparison = compare(runs, min(setting.rounds, 5))
+            yield from compared(f"{SUBJECT}: tmpfs", str(work), comparison, base=C_PEER)
+
+
+def _on_disk(setting: Setting) -> Iterator[Row]:
+    works = setting.either(_SMALL[1:3], _SMALL + _LARGE)
+    started = setting.either((BENNO, C_PEER), tuple(ALL))
+    with _started(setting, setting.directory / f"{SUBJECT}.disk", started) as milters:
+        for work, goal, everybody in works:
+            names = started if everybody else [one for one in _C_AND_OURS if one in started]
+            yield from _compared_on_disk(setting, {name: milters[name] for name in names}, work, goal)
+
+
+def _compared_on_disk(
+    setting: Setting, milters: Mapping[str, Milter], work: Work, goal: Goal | None
+) -> Iterator[Row]:
+    work = replace(work, mails=setting.either(work.mails // 4, work.mails))
+    runs = {name: partial(_run, setting, milter, work) for name, milter in milters.items()}
+    comparison = compare(runs, setting.rounds)
+    goals = {BENNO: goal} if goal else {}
+    yield from compared(f"{SUBJECT}: disk", str(work), comparison, base=C_PEER, goals=goals)
+
+
+def _growing(setting: Setting) -> Iterator[Row]:
+    """CPU time a mail, and its growth; on a tmpfs, so that the disk is left out."""
+    with _started(setting, setting.ram / f"{SUBJECT}.growth", (BENNO, C_PEER)) as milters:
+        for what, (little, much) in _GROWTH.items():
+            for name, milter in milters.items():
+                work = {
+                    "1": partial(_run, setting, milter, little),
+                    "10": partial(_run, setting, milter, much),
+                }
+                comparison = compare(work, min(setting.rounds, 3))
+                rows = list(compared(f"{SUBJECT}: ten times", what, comparison))
+                costs = [row.figures[CPU] for row in rows]
+                for row, load_of in zip(rows, (little, much), strict=True):
+                    figures = {**row.figures, "times the CPU": row.figures[CPU] / costs[0]}
+                    yield replace(row, contender=name, figures=figures, note=str(load_of))
