@@ -2,8 +2,8 @@
 
 _benno_milter2smtp() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-    local options="--spool --connections --timeout --keep-sent --dry-run --quiet --normalize --log --version
-        -h --help"
+    local options="--spool --connections --timeout --keep-sent --dry-run --quiet --normalize --port --tls
+        --tls-implicit --ca-file --cert-file --key-file --auth-file --log --version -h --help"
     COMPREPLY=()
     case $previous in
         --spool | --keep-sent)
@@ -13,7 +13,14 @@ _benno_milter2smtp() {
         --log)
             mapfile -t COMPREPLY < <(compgen -W "auto journal stderr syslog" -- "$current")
             ;;
-        --connections | --timeout) ;;
+        --tls)
+            mapfile -t COMPREPLY < <(compgen -W "off opportunistic required verify" -- "$current")
+            ;;
+        --ca-file | --cert-file | --key-file | --auth-file)
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            compopt -o filenames
+            ;;
+        --connections | --timeout | --port) ;;
         *)
             if [[ $current == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")

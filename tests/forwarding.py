@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from unittest import mock
 
 from benno_common.envelope import Envelope
@@ -66,8 +67,9 @@ def forward(spool: Path, *arguments: str | int, options: Sequence[str] = ()) -> 
     """Run it to the end, in this process. arguments: hosts, or ports on loopback."""
     hosts = [f"127.0.0.1:{host}" if isinstance(host, int) else host for host in arguments]
     given = ["benno-milter2smtp", "--spool", str(spool), "--log", "stderr", *options, *hosts]
-    output, errors = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
     with (
+        _stream() as output,
+        _stream() as errors,
         _log_restored(),
         mock.patch.object(sys, "argv", given),
         contextlib.redirect_stdout(output),
@@ -77,10 +79,17 @@ def forward(spool: Path, *arguments: str | int, options: Sequence[str] = ()) -> 
             code = main()
         except SystemExit as ended:
             code = int(ended.code or 0)
-    return Run(code, _text(output), _text(errors))
+        return Run(code, _text(output), _text(errors))
 
 
-def _text(stream: io.TextIOWrapper) -> str:
+def _stream() -> IO[str]:
+    """A file, for the log goes to a descriptor."""
+    return tempfile.TemporaryFile("w+", errors="backslashreplace")
+
+
+def _text(stream: IO[str]) -> str:
+    for handler in logging.getLogger("benno").handlers:
+        handler.flush()
     stream.seek(0)
     return stream.read()
 
@@ -93,6 +102,8 @@ def _log_restored() -> Iterator[None]:
     try:
         yield
     finally:
+        for handler in set(log.handlers) - set(before[0]):
+            handler.close()
         log.handlers[:], log.propagate, level, logging.raiseExceptions = before
         log.setLevel(level)
 

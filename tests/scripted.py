@@ -4,9 +4,15 @@
         ... connect to 127.0.0.1:server.port ...
     assert server.mails == [...]
 
-A script names phases: GREETING, EHLO, HELO, MAIL, RCPT, DATA, CHUNK (BDAT without LAST), LAST (BDAT
-with it), END (after the dot), RSET, QUIT. For each it has a list of actions, taken one after another
-over all connections, the last of them for ever; phases that are not named do what a good server does.
+With `secured` it does TLS too, and AUTH PLAIN and LOGIN, if it offers them:
+
+    secured = Secured(context, offers=("PIPELINING", "AUTH PLAIN LOGIN"), users={b"me": b"secret"})
+    with serving(offers=("STARTTLS",), secured=secured) as server:
+
+A script names phases: GREETING, EHLO, HELO, STARTTLS, HELLO (EHLO under TLS), AUTH, MAIL, RCPT, DATA,
+CHUNK (BDAT without LAST), LAST (BDAT with it), END (after the dot), RSET, QUIT. For each it has a list
+of actions, taken one after another over all connections, the last of them for ever; phases that are not
+named do what a good server does.
 Actions:
 
     "550 5.1.1 no"     this reply; several lines with newlines between
@@ -17,14 +23,19 @@ Actions:
     Stored(b"25")      take the mail, then write these octets and hang up
     WaitFor("250 x")   this reply, when its event `go` is set
     After("250 x", f)  this reply, when f() was called
+    Behind("2", b"x")  this reply and then these octets, in one write; CLOSE or STALL may follow
+    Deaf("2", b"x")    this reply; to whatever then comes, these octets, and hang up
     Where(b"a@b", x)   the action x where the command has these octets, else what a good server does
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import os
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,13 +86,45 @@ class Where:
     action: str | Then | Stored
 
 
-Action = str | Then | Stored | WaitFor | After | Where
+@dataclass(frozen=True)
+class Behind:
+    """A reply, octets that belong to none, and what then happens; the session goes on if nothing."""
+
+    reply: str
+    octets: bytes
+    end: str = ""
+
+
+@dataclass(frozen=True)
+class Deaf:
+    """A reply, and octets as the answer to whatever the client then says."""
+
+    reply: str
+    octets: bytes
+
+
+@dataclass(frozen=True)
+class Secured:
+    """implicit: TLS before the greeting. offers: under TLS. users: with their passwords.
+
+    unasked: what is said at once when TLS begins.
+    """
+
+    context: ssl.SSLContext
+    implicit: bool = False
+    offers: Sequence[str] = ()
+    users: Mapping[bytes, bytes] = field(default_factory=dict)
+    unasked: bytes = b""
+
+
+Action = str | Then | Stored | WaitFor | After | Behind | Deaf | Where
 Script = Mapping[str, Sequence[Action]]
 
 _GOOD = {
     "GREETING": "220 scripted.test ESMTP",
     "HELO": "250 scripted.test",
     "DATA": "354 go on",
+    "STARTTLS": "220 go on",
     "QUIT": "221 bye",
 }
 
@@ -108,7 +151,8 @@ class _HungUp(Exception):
 class Server:
     """port: on 127.0.0.1. mails: stored so far. dialogues: of each connection, lines `C: …` and `S: …`.
 
-    Content shows as one line, `C: (14 octets)`. received: the octets of each connection.
+    Content shows as one line, `C: (14 octets)`, a handshake as `TLS`. received: the octets of each
+    connection, those under TLS as they were before.
     """
 
     port: int
@@ -116,6 +160,7 @@ class Server:
     script: Script
     esmtp: bool
     limit: int
+    secured: Secured | None = None
     mails: list[Mail] = field(default_factory=list)
     dialogues: list[list[str]] = field(default_factory=list)
     received: list[bytearray] = field(default_factory=list)
@@ -171,9 +216,18 @@ class _Session:
         self._mail: bytes | None = None
         self._rcpts: list[bytes] = []
         self._chunks: list[bytes] = []
+        self._offered = server.offers
 
     def run(self) -> None:
-        with self._socket, contextlib.suppress(_HungUp, OSError), self._server.admission() as admitted:
+        try:
+            self._serve()
+        finally:
+            self._socket.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(_HungUp, OSError), self._server.admission() as admitted:
+            if self._server.secured and self._server.secured.implicit:
+                self._secure(self._server.secured)
             if not admitted:
                 self._do(Then("421 4.7.0 too many connections"))
             self._act("GREETING")
@@ -186,6 +240,11 @@ class _Session:
         verb = line.split(b":")[0].split(b" ")[0].upper().decode("ascii", "replace")
         if verb in {"EHLO", "HELO"}:
             self._hello(verb)
+        elif verb == "STARTTLS" and self._server.secured:
+            if self._act("STARTTLS"):
+                self._secure(self._server.secured)
+        elif verb == "AUTH" and self._server.secured:
+            self._authenticate(line, self._server.secured)
         elif verb == "MAIL":
             if self._act("MAIL"):
                 self._mail = line
@@ -207,11 +266,49 @@ class _Session:
         else:
             self._say("500 5.5.2 what?")
 
+    def _secure(self, secured: Secured) -> None:
+        self._socket = wrapped = secured.context.wrap_socket(
+            self._socket, server_side=True, do_handshake_on_connect=False
+        )
+        try:
+            wrapped.do_handshake()
+        except ssl.SSLError:
+            wrapped.shutdown(socket.SHUT_WR)
+            while os.read(wrapped.fileno(), 65536):  # else a reset would overtake what was said
+                pass
+            raise
+        self._said.append("TLS")
+        wrapped.sendall(secured.unasked)
+        self._buffer = b""
+        self._offered = tuple(secured.offers)
+
+    def _authenticate(self, line: bytes, secured: Secured) -> None:
+        _, mechanism, *initial = line.split(b" ")
+        if "AUTH" in self._server.script:
+            self._act("AUTH")
+            return
+        if mechanism.upper() == b"PLAIN":
+            _, user, password = base64.b64decode(initial[0]).split(b"\0")
+        else:
+            user = base64.b64decode(initial[0] if initial else self._ask("334 VXNlcm5hbWU6"))
+            password = base64.b64decode(self._ask("334 UGFzc3dvcmQ6"))
+        good = secured.users.get(user) == password
+        self._say("235 2.7.0 welcome" if good else "535 5.7.8 who are you?")
+
+    def _ask(self, challenge: str) -> bytes:
+        self._say(challenge)
+        line = self._line()
+        self._said.append("C: " + line.decode("ascii", "backslashreplace"))
+        return line
+
     def _hello(self, verb: str) -> None:
+        if isinstance(self._socket, ssl.SSLSocket) and "HELLO" in self._server.script:
+            self._act("HELLO")
+            return
         if verb == "EHLO" and not self._server.esmtp:
             self._say("500 5.5.1 what?")
         elif verb == "EHLO" and "EHLO" not in self._server.script:
-            lines = ("scripted.test", *self._server.offers)
+            lines = ("scripted.test", *self._offered)
             self._say("\n".join(f"250{' ' if line is lines[-1] else '-'}{line}" for line in lines))
         else:
             self._act(verb)
@@ -242,7 +339,7 @@ class _Session:
     def _end(self, phase: str, message: bytes) -> None:
         action = self._server.action(phase)
         assert self._mail is not None
-        assert not isinstance(action, Where)
+        assert not isinstance(action, (Behind, Deaf, Where))
         reply = action.reply if isinstance(action, (Then, WaitFor, After)) else action
         if isinstance(reply, Stored) or reply.startswith("250"):
             self._server.mails.append(Mail(self._mail, tuple(self._rcpts), message))
@@ -262,6 +359,10 @@ class _Session:
         if isinstance(action, Then):
             self._say(action.reply)
             raise _HungUp
+        if isinstance(action, Deaf):
+            self._say(action.reply)
+            self._receive()
+            action = Stored(action.octets)
         if isinstance(action, Stored):
             self._socket.sendall(action.octets)
             raise _HungUp
@@ -271,6 +372,12 @@ class _Session:
         if isinstance(action, After):
             action.act()
             action = action.reply
+        if isinstance(action, Behind):
+            self._said += [f"S: {action.reply}", f"S: ({len(action.octets)} octets)"]
+            self._socket.sendall(action.reply.encode() + b"\r\n" + action.octets)
+            if not action.end:
+                return True
+            action = action.end
         if action == CLOSE:
             raise _HungUp
         if action == STALL:
@@ -284,7 +391,7 @@ class _Session:
         self._socket.sendall(reply.replace("\n", "\r\n").encode() + b"\r\n")
 
     def _offers(self, keyword: str) -> bool:
-        return any(offer.split()[0] == keyword for offer in self._server.offers)
+        return any(offer.split()[0] == keyword for offer in self._offered)
 
     def _line(self) -> bytes:
         while b"\r\n" not in self._buffer:
@@ -322,6 +429,7 @@ def serving(
     esmtp: bool = True,
     limit: int = 0,
     buffers: int = 0,
+    secured: Secured | None = None,
 ) -> Iterator[Server]:
     """A server that runs until the end of the block.
 
@@ -331,7 +439,7 @@ def serving(
     if buffers:
         for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             listener.setsockopt(socket.SOL_SOCKET, direction, buffers)
-    server = Server(listener.getsockname()[1], tuple(offers), script or {}, esmtp, limit)
+    server = Server(listener.getsockname()[1], tuple(offers), script or {}, esmtp, limit, secured)
     connections: list[socket.socket] = []
     sessions: list[threading.Thread] = []
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benno_milter2smtp.security import SETTINGS
+
 ROOT = Path(__file__).parent.parent
 COMPLETIONS = {
     "benno-milter": "milter/benno-milter.bash",
@@ -58,8 +60,8 @@ def complete(command: str, *words: str) -> list[str]:
 def options(command: str) -> set[str]:
     """The options in --help."""
     if command == "benno-export2archive":
-        # What it does not know itself goes to benno-milter2smtp; its settings file says these two.
-        return (options("benno-milter2smtp") | {"-c"}) - {"--spool", "--version"}
+        # What it does not know itself goes to benno-milter2smtp; its settings file says these.
+        return (options("benno-milter2smtp") | {"-c"}) - {"--spool", "--version", *SETTINGS}
     program = f"import sys; from {PROGRAMS[command]}.program import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", program, "--help"],
@@ -95,6 +97,7 @@ DIRECTORIES = {
 }
 FILES = {
     "benno-milter": ("-l", "--pidfile", "--pending"),
+    "benno-milter2smtp": ("--ca-file", "--cert-file", "--key-file", "--auth-file"),
     "benno-export2archive": ("-c",),
     "benno-smtp": ("-c", "--config"),
 }

@@ -113,6 +113,9 @@ def test_settings_of_the_mail_server() -> None:
         "SOCKET_TYPE",
         "SOCKET",
         "MILTERARGS",
+        "BENNO_TLS",
+        "BENNO_CAFILE",
+        "BENNO_AUTH_FILE",
     }
     for name, value in found:
         assert re.search(rf"\b{name}\b", readers), name
@@ -126,7 +129,8 @@ def test_settings_of_the_archive_host() -> None:
     """They are keys of benno-smtp.conf, with right values."""
     for language, text in _blocks(ENGLISH):
         if language == "toml":
-            config.parse(f'import_directory = "/"\n{text}', "the guide", Settings)
+            elsewhere = {"import_directory": "/", "auth_without_tls": True}
+            config.parse(text, "the guide", Settings, elsewhere)
 
 
 def test_units_and_files_exist() -> None:
@@ -155,14 +159,17 @@ SAID = [
     " octets: it was torn or changed",
     ": unknown key",
     "; did you mean ",
-    "this version has no ",
-    "and let allowed_networks say who may connect",
+    "passwords come under TLS only; write: tls_enabled = true, with key_file and ",
     "Nothing here loses or doubles mail. ",
     "Mail is archived where it comes in, and again when the filter gives it back",
     "A filter before the queue, and benno-milter is not asked where the mail comes back",
     "there is no Postfix here; listening on TCP port 22500, see ",
     "; see --help",
     "X-Benno-Foreign-",
+    "if it is the right one, let BENNO_CAFILE name a file with it, or with that of its CA",
+    "write a name that stands in it into BENNOHOST, or renew it there",
+    "it does not offer STARTTLS: turn TLS on there, or see BENNO_TLS and BENNO_TLS_IMPLICIT",
+    "it does not accept user name and password: see BENNO_AUTH_FILE",
 ]
 
 

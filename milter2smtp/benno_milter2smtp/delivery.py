@@ -26,7 +26,7 @@ class Delivery:
     """A connection. close: lets go of what made its transport. timeout: seconds for a reply.
 
     usable: another mail can go over it. ending: the end of the last message was written, and the server
-    may have stored it whatever happened then. delivered: mails so far.
+    may have stored it whatever happened then. delivered: mails so far. tls: its version, if any.
     """
 
     def __init__(
@@ -39,6 +39,8 @@ class Delivery:
         self.offer = offer
         self.ending = False
         self.delivered = 0
+        secured = transport.get_extra_info("ssl_object")
+        self.tls: str | None = secured.version() if secured else None
         self._close = close
         self._timeout = timeout
         self._wire = Wire(transport)

@@ -53,6 +53,14 @@ class Begun(NamedTuple):
     troubles: int
 
 
+class _Waiting(NamedTuple):
+    """A mail that goes again if its host is given up; else it is kept, for this reason."""
+
+    name: str
+    host: str
+    reason: str
+
+
 class Disposal:
     """stopped: no further mail may be begun."""
 
@@ -63,8 +71,7 @@ class Disposal:
         self._backlog = backlog
         self._route = route
         self._removal = removal
-        self._again: list[str] = []  # stored by nobody, and no fault of their own
-        self._why = ""  # of the last of them
+        self._again: list[_Waiting] = []  # stored by nobody, and no fault of their own
         self._refused: list[tuple[Parcel, str]] = []  # to be held, with the reason
         self._suspicion: tuple[Host, str] | None = None  # trouble that may be that of one mail
         self._deferred = self._losses = self._troubles = 0  # in a row; the first is weighed
@@ -80,7 +87,7 @@ class Disposal:
         self.tally.sent += 1
         self.tally.size += content.size
         self._forget()
-        self._again.clear()
+        self._keep_waiting()
         self._suspicion = None
         log.mail_sent(
             parcel.name,
@@ -97,9 +104,7 @@ class Disposal:
 
     def deferred(self, name: str, host: Host, outcome: Temporary) -> None:
         """A mail was put off: by its host, or for its own sake."""
-        self.keep(name, str(host), outcome.reason)
-        if outcome.general:
-            self._remember(name, outcome.reason)
+        self._put_off(name, host, outcome.reason, again=outcome.general)
         if self._is_past(host):
             return
         before = self._deferred
@@ -130,9 +135,7 @@ class Disposal:
 
     def lost(self, name: str, host: Host, reason: str, begun: Begun, *, stored: bool) -> None:
         """A connection was lost in the middle of a mail. stored: perhaps it is."""
-        self.keep(name, str(host), reason)
-        if not stored:
-            self._remember(name, reason)
+        self._put_off(name, host, reason, again=not stored)
         if self._is_past(host):
             return
         before = self._losses
@@ -149,11 +152,13 @@ class Disposal:
         host = self._route.host
         if host is None or not self._again or not self._route.has_next or self.stopped:
             return False
-        self._give_up(host, f"the last {len(self._again)} mails did not get there: {self._why}")
+        reason = self._again[-1].reason
+        self._give_up(host, f"the last {len(self._again)} mails did not get there: {reason}")
         return True
 
     async def finish(self) -> None:
         """The run ends: what was refused is held, unless the host is the reason."""
+        self._keep_waiting()
         if self._suspicion and not self.stopped:
             host, reason = self._suspicion
             self._stop(host, f"{reason}; nothing is held for that")
@@ -191,9 +196,18 @@ class Disposal:
         """A row has ended."""
         self._deferred = self._losses = self._troubles = 0
 
-    def _remember(self, name: str, reason: str) -> None:
-        self._again.append(name)
-        self._why = reason
+    def _put_off(self, name: str, host: Host, reason: str, *, again: bool) -> None:
+        """again: in this run, perhaps, to the next host."""
+        if again:
+            self._again.append(_Waiting(name, str(host), reason))
+        else:
+            self.keep(name, str(host), reason)
+
+    def _keep_waiting(self) -> None:
+        """No mail goes again in this run."""
+        waiting, self._again = self._again, []
+        for mail in waiting:
+            self.keep(*mail)
 
     def _is_past(self, host: Host) -> bool:
         """Whether this host was given up meanwhile; what it did not take goes to the next at once."""
@@ -213,8 +227,7 @@ class Disposal:
     def _go_again(self) -> None:
         self._forget()
         if self._route.host and not self.stopped:
-            self.tally.kept -= len(self._again)
-            self._backlog.put_back(self._again)
+            self._backlog.put_back([mail.name for mail in self._again])
             self._again = []
 
     def _stop(self, host: Host, reason: str) -> None:

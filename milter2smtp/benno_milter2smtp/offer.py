@@ -7,6 +7,7 @@ BINARYMIME   with BDAT also bare CR, bare LF and NUL (RFC 3030)
 SMTPUTF8     such octets in addresses (RFC 6531)
 DSN          a mail may be given a name (RFC 3461), which logs show
 SIZE         the size is announced, and may be limited (RFC 1870)
+STARTTLS     TLS may begin (RFC 3207)
 XBENNO       gateway and file name as parameters of MAIL: benno-smtp, to those who may name a gateway
 XBENNODIR    benno-smtp names the identity of its import directory
 """
@@ -30,6 +31,7 @@ class Offer:
     size: bool = False
     max_size: int = 0
     dsn: bool = False
+    starttls: bool = False
     xbenno: bool = False
     directory: str = ""
 
@@ -48,6 +50,7 @@ def parse_offer(lines: list[str]) -> Offer:
         size="SIZE" in keywords,
         max_size=int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 20 else 0,
         dsn="DSN" in keywords,
+        starttls="STARTTLS" in keywords,
         xbenno="XBENNO" in keywords,
         directory="".join(keywords.get(KEYWORD, [])).lower(),
     )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benno_common import VERSION, logtarget
 from benno_common.commandline import Parser
-from benno_milter2smtp.route import Host, parse_host
+from benno_milter2smtp.route import DEFAULT_PORT, Host, parse_host
+from benno_milter2smtp.security import MODES, Security, wrong
 
 _DESCRIPTION = """\
 Sends the mail in a spool to the archive host, oldest first, with its true envelope, and removes each
 when the archive host has taken it."""
 
 _EPILOG = """\
-HOST is a name or an address, an IPv6 address in brackets; the port is 2500 if none is given. Several
-hosts are tried in turn. See benno-milter2smtp(8)."""
+HOST is a name or an address, an IPv6 address in brackets. Several hosts are tried in turn. See
+benno-milter2smtp(8)."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,31 @@ class Settings:
     dry_run: bool
     quiet: bool
     normalize: bool
+    security: Security
     log_target: logtarget.Target
 
 
 def parse(arguments: Sequence[str]) -> Settings:
     """Raises SystemExit for --help, --version and wrong usage, Exit for values that cannot be used."""
     given = _parser().parse_args(arguments)
+    port = _port(given.port)
     return Settings(
         spool=given.spool,
-        hosts=list(dict.fromkeys(parse_host(host) for host in given.hosts)),
+        hosts=list(dict.fromkeys(parse_host(host, port) for host in given.hosts)),
         connections=given.connections,
         timeout=given.timeout,
         keep_sent=given.keep_sent,
         dry_run=given.dry_run,
         quiet=given.quiet,
         normalize=given.normalize,
+        security=Security(
+            mode=given.tls,
+            implicit=given.tls_implicit,
+            ca_file=given.ca_file,
+            cert_file=given.cert_file,
+            key_file=given.key_file,
+            auth_file=given.auth_file,
+        ),
         log_target="stderr" if given.dry_run and given.log == "auto" else given.log,
     )
 
@@ -65,10 +76,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="list what would be sent; connect to nobody")
     add("--quiet", action="store_true", help="log warnings and errors only")
     add("--normalize", action="store_true", help="alter line ends that the archive host cannot take")
+    _add_security(add)
     add("--log", choices=logtarget.TARGETS, default="auto", help="where to log to")
     add("--version", action="version", version=f"benno-milter2smtp {VERSION}")
     add("hosts", nargs="+", metavar="HOST[:PORT]", help="the archive host, and others if it fails")
     return parser
+
+
+def _add_security(add: Callable[..., object]) -> None:
+    """Values are looked at later: most come from the file of settings, which has its own exit code."""
+    add("--port", default=str(DEFAULT_PORT), metavar="N", help="of hosts without one (2500)")
+    add("--tls", default="off", metavar="MODE", help=f"{', '.join(MODES)} (off)")
+    add("--tls-implicit", action="store_true", help="TLS from the first octet on, without STARTTLS")
+    add("--ca-file", type=_file, metavar="FILE", help="whom to believe, instead of the system's CAs")
+    add("--cert-file", type=_file, metavar="FILE", help="the certificate to show")
+    add("--key-file", type=_file, metavar="FILE", help="its key, if that is another file")
+    add("--auth-file", type=_file, metavar="FILE", help="user and password, for its owner's eyes only")
 
 
 def _path(text: str) -> str:
@@ -76,6 +99,19 @@ def _path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the directory has no name")
     return text
+
+
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the file has no name")
+    return text
+
+
+def _port(text: str) -> int:
+    """Raises Exit."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) < 1 << 16):
+        raise wrong("--port", f"{text!r} is no number from 1 to 65535")
+    return int(text)
 
 
 def _connections(text: str) -> int:

@@ -1,8 +1,8 @@
 """What a reply means for the mail, by the phase in which it comes.
 
-    reply   greeting, EHLO, MAIL     RCPT, DATA, BDAT, end of the message
-    4xx     temporary                temporary
-    5xx     trouble of the session   permanent
+    reply   greeting, EHLO, STARTTLS, AUTH, MAIL     RCPT, DATA, BDAT, end of the message
+    4xx     temporary                                temporary
+    5xx     trouble of the session                   permanent
     5xx that is 530, 534, 535, 538 or 5.7.x: trouble of the session, whenever it comes; with 5.7.x it is
         doubtful, for a filter may have said it about this mail
     552     to a MAIL with SIZE: permanent
@@ -26,6 +26,8 @@ class Phase(enum.Enum):
 
     GREETING = "the greeting"
     HELLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
@@ -76,6 +78,8 @@ Outcome = Delivered | Temporary | Permanent | SessionTrouble
 _GOOD = {
     Phase.GREETING: {220},
     Phase.HELLO: {250},
+    Phase.STARTTLS: {220},
+    Phase.AUTH: {235},
     Phase.MAIL: {250},
     Phase.RCPT: {250, 251, 252},
     Phase.DATA: {354},
@@ -84,9 +88,9 @@ _GOOD = {
 }
 _ABOUT_THE_MAIL = {Phase.RCPT, Phase.DATA, Phase.CHUNK, Phase.END}
 _SESSION_CODES = {
-    530: "it demands authentication or TLS",
+    530: "it demands authentication or TLS: see BENNO_AUTH_FILE and BENNO_TLS",
     534: "it demands a stronger authentication",
-    535: "it does not accept user name and password",
+    535: "it does not accept user name and password: see BENNO_AUTH_FILE",
     538: "it demands TLS for authentication",
 }
 _GENERAL = ("4.3.", "4.4.", "4.7.")  # mail system, network, policy (RFC 3463 3)

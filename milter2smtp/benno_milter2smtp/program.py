@@ -20,10 +20,13 @@ from benno_common.durable import Directory, DirectoryUnusable
 from benno_common.identity import is_marked
 from benno_common.spool import Spool
 from benno_milter2smtp import listing, options
+from benno_milter2smtp.credentials import read_credentials
+from benno_milter2smtp.greeting import Access
 from benno_milter2smtp.lock import locked
 from benno_milter2smtp.queue_run import QueueRun
 from benno_milter2smtp.removal import Removal
 from benno_milter2smtp.route import Route
+from benno_milter2smtp.tls import Tls
 
 
 def main() -> int:
@@ -44,6 +47,16 @@ def _empty(settings: options.Settings) -> int:
         return _run_alone(settings, spool)
 
 
+def _access(settings: options.Settings) -> Access:
+    """Raises Exit where certificates, key or password cannot be used."""
+    security = settings.security
+    return Access(
+        settings.timeout,
+        Tls(security) if security.mode != "off" else None,
+        read_credentials(security.auth_file) if security.auth_file else None,
+    )
+
+
 def _list(spool: Spool) -> int:
     try:
         return listing.write(spool, sys.stdout)
@@ -53,6 +66,7 @@ def _list(spool: Spool) -> int:
 
 
 def _run_alone(settings: options.Settings, directory: Directory) -> int:
+    access = _access(settings)
     with contextlib.ExitStack() as stack:
         try:
             alone = stack.enter_context(locked(directory.place.fd))
@@ -60,7 +74,7 @@ def _run_alone(settings: options.Settings, directory: Directory) -> int:
             reason = f"spool: {settings.spool} cannot be locked: {error.strerror}"
             raise service.Exit(os.EX_CONFIG, reason) from error
         if alone:
-            return asyncio.run(_run(settings, directory, _taker(settings, directory, stack)))
+            return asyncio.run(_run(settings, access, directory, _taker(settings, directory, stack)))
     if os.isatty(2):
         log.lifecycle("another run is at work", spool=settings.spool)
     return os.EX_OK
@@ -81,7 +95,10 @@ def _taker(
 
 
 async def _run(
-    settings: options.Settings, directory: Directory, take_out: Callable[[list[str]], None]
+    settings: options.Settings,
+    access: Access,
+    directory: Directory,
+    take_out: Callable[[list[str]], None],
 ) -> int:
     stop = service.stop_signal()
     begin = time.monotonic()
@@ -93,7 +110,7 @@ async def _run(
     spool = Spool(directory)
     run = QueueRun(
         spool,
-        Route(settings.hosts, settings.timeout, functools.partial(is_marked, directory.place.fd)),
+        Route(settings.hosts, access, functools.partial(is_marked, directory.place.fd)),
         Removal(spool, take_out, failed),
         connections=settings.connections,
         normalize=settings.normalize,
@@ -148,4 +165,6 @@ def _shown(settings: options.Settings) -> dict[str, object]:
         "timeout": f"{settings.timeout:g}",
         **({"keep_sent": settings.keep_sent} if settings.keep_sent else {}),
         **({"normalize": "yes"} if settings.normalize else {}),
+        **({"tls": settings.security.mode} if settings.security.mode != "off" else {}),
+        **({"auth_file": settings.security.auth_file} if settings.security.auth_file else {}),
     }

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from benno_common import log
 from benno_common.service import Exit
+from benno_milter2smtp.connection import CONNECT_SECONDS, HostUnusable
 from benno_milter2smtp.delivery import Delivery
-from benno_milter2smtp.greeting import CONNECT_SECONDS, HostUnusable, connect
+from benno_milter2smtp.greeting import Access, LoginRefused, connect
 
 DEFAULT_PORT = 2500
 FORGET_SECONDS = 0.5
@@ -45,10 +46,10 @@ class Host:
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
-def parse_host(text: str) -> Host:
+def parse_host(text: str, default_port: int = DEFAULT_PORT) -> Host:
     """HOST[:PORT], an IPv6 address in brackets. Raises Exit."""
     match = _HOST.fullmatch(text)
-    port = int(match["port"] or DEFAULT_PORT) if match else 0
+    port = int(match["port"] or default_port) if match else 0
     if match and 0 < port < 1 << 16:
         if match["literal"] is not None and _is_address(match["literal"]):
             return Host(match["literal"], port)
@@ -78,16 +79,17 @@ def _is_name(text: str) -> bool:
 
 
 class Route:
-    """The hosts that are left. timeout: seconds. is_ours: whether an identity is that of the spool."""
+    """The hosts that are left. is_ours: whether an identity is that of the spool; raises OSError."""
 
-    def __init__(self, hosts: list[Host], timeout: float, is_ours: Callable[[str], bool]) -> None:
+    def __init__(self, hosts: list[Host], access: Access, is_ours: Callable[[str], bool]) -> None:
         self._hosts = list(hosts)
-        self._timeout = timeout
+        self._access = access
         self._is_ours = is_ours
         self._open: dict[Delivery, Host] = {}
         self._dead: set[object] = set()  # addresses that did not answer, of hosts that do
         self._closing: set[asyncio.Task[None]] = set()
         self._connecting = asyncio.Lock()
+        self._told: set[Host] = set()  # how secure the connection to it is
 
     @property
     def host(self) -> Host | None:
@@ -108,7 +110,7 @@ class Route:
                 host = self._hosts[0]
                 crowded = self._is_open(host) or bool(self._closing)
                 try:
-                    delivery = await _connect_any(host, self._timeout, self._dead)
+                    delivery = await _connect_any(host, self._access, self._dead)
                 except HostUnusable as error:
                     if self._is_open(host):
                         raise Crowded from error
@@ -119,6 +121,7 @@ class Route:
                     continue
                 self._open[delivery] = host
                 self._expect_other_directory(delivery, host)
+                self._tell(delivery, host)
                 return delivery
             raise NoHost
 
@@ -146,16 +149,32 @@ class Route:
         return host in self._open.values()
 
     def _expect_other_directory(self, delivery: Delivery, host: Host) -> None:
-        if self._is_ours(delivery.offer.directory):
-            del self._open[delivery]
-            delivery.abort()
+        try:
+            if not self._is_ours(delivery.offer.directory):
+                return
             reason = (
                 f"{host} writes into this spool: mail would go round in circles; name the archive host"
             )
-            raise Exit(os.EX_CONFIG, reason)
+        except OSError as error:
+            reason = (
+                f"{host} may write into this spool, and mail would go round in circles: "
+                f"{error.filename} in it cannot be read: {error.strerror}; "
+                "remove it, if no benno-smtp writes there"
+            )
+        del self._open[delivery]
+        delivery.abort()
+        raise Exit(os.EX_CONFIG, reason)
+
+    def _tell(self, delivery: Delivery, host: Host) -> None:
+        """Once for each host: whether mail goes there over TLS."""
+        tls = self._access.tls
+        if tls is not None and host not in self._told:
+            self._told.add(host)
+            verified = {"verified": "yes" if tls.verifies else "no"} if delivery.tls else {}
+            log.lifecycle("connected", host=host, tls=delivery.tls or "no", **verified)
 
 
-async def _connect_any(host: Host, timeout: float, dead: set[object]) -> Delivery:
+async def _connect_any(host: Host, access: Access, dead: set[object]) -> Delivery:
     """Try the addresses of a host in turn. Raises HostUnusable with the reasons of all.
 
     dead: those that did not answer come last the next time.
@@ -171,9 +190,11 @@ async def _connect_any(host: Host, timeout: float, dead: set[object]) -> Deliver
     reasons = []
     for address in sorted(addresses, key=dead.__contains__):
         try:
-            return await connect(address, timeout)
+            return await connect(address, host.name, access)
         except HostUnusable as error:
             dead.add(address)
             shown = f"{address[4][0]}: " if address[4][0] != host.name else ""
             reasons.append(f"{shown}{error}")
+            if isinstance(error, LoginRefused):
+                break
     raise HostUnusable("; ".join(reasons))

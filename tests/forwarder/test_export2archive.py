@@ -89,6 +89,43 @@ READINGS = [
 ]
 
 
+SECURITY = [
+    # settings, the options that they become
+    ("", []),
+    ("BENNOPORT=587\n", ["--port=587"]),
+    ("BENNO_TLS=verify\nBENNO_CAFILE=/a b.pem\n", ["--ca-file=/a b.pem", "--tls=verify"]),
+    ("BENNO_TLS='off' # later\n", ["--tls=off"]),
+    ('BENNO_TLS=\nBENNO_CAFILE=""\nBENNO_AUTH_FILE=\n', []),
+    ("BENNO_TLS_IMPLICIT=yes\n", ["--tls-implicit"]),
+    ("BENNO_TLS_IMPLICIT=no\n", []),
+    ("BENNO_AUTH_FILE=-x\n", ["--auth-file=-x"]),
+    ("BENNO_AUTH_FILE=/*\n", ["--auth-file=/*"]),
+    ("BENNO_CERT_FILE=/c\nBENNO_KEY_FILE=/k\n", ["--key-file=/k", "--cert-file=/c"]),
+    ("#BENNO_TLS=verify\nOLD_BENNO_TLS=off\n", []),
+]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(("text", "given"), SECURITY)
+def test_security(tmp_path: Path, path: str, shell: list[str], text: str, given: list[str]) -> None:
+    """Before what was typed, which counts more then."""
+    file = _settings(tmp_path, text + HOST)
+    done = _run(path, "-c", file, "--tls", "required", shell=shell, BENNO_TLS="off", value="/other")
+    assert (done.returncode, done.stderr) == (0, "")
+    arguments = ["--spool", INBOX, *given, "--tls", "required", "--", "archive"]
+    assert done.stdout.splitlines() == arguments
+
+
+def test_the_password_goes_to_nobody(tmp_path: Path, path: str) -> None:
+    """Neither as an argument nor in the environment of the forwarder."""
+    secret = tmp_path / "auth"
+    secret.write_text("user=me\npassword=secret\n")
+    (tmp_path / "bin" / "benno-milter2smtp").write_text('#!/bin/sh\nenv\necho "$@"\n')
+    done = _run(path, "-c", _settings(tmp_path, f"BENNO_AUTH_FILE={secret}\n{HOST}"))
+    assert f"--auth-file={secret}" in done.stdout
+    assert "secret" not in done.stdout.replace(str(secret), "")
+
+
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 @pytest.mark.parametrize(("text", "spool", "hosts"), READINGS)
 def test_reading(
@@ -116,6 +153,9 @@ REFUSED = [
     ("BENNOHOST=a \\\n b\n", "BENNOHOST: write it plainly"),
     (f"SPOOLDIR=$BASE/inbox\n{HOST}", "SPOOLDIR: write it plainly"),
     (f"SPOOLDIR=/with\\ blank\n{HOST}", "SPOOLDIR: write it plainly"),
+    (f"BENNO_AUTH_FILE=$HOME/auth\n{HOST}", "BENNO_AUTH_FILE: write it plainly"),
+    (f"BENNOPORT='25\n{HOST}", "BENNOPORT: write it plainly"),
+    (f"BENNO_TLS_IMPLICIT=true\n{HOST}", "BENNO_TLS_IMPLICIT: write yes or no"),
 ]
 
 
@@ -242,7 +282,8 @@ def test_cron_file() -> None:
     assert re.fullmatch(r"[A-Za-z0-9_-]+", file.name), "cron passes over other names"
     assert not stat.S_IMODE(file.stat().st_mode) & 0o133
     assert text.endswith("\n")
-    assert text.splitlines().count("#*/15 * * * * benno /usr/sbin/benno-export2archive") == 1
+    job = "#*/15 * * * * benno test -x {0} && {0}".format("/usr/sbin/benno-export2archive")
+    assert text.splitlines().count(job) == 1
     active = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert [line.partition("=")[0] for line in active] == ["PATH"]
 

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from benno_milter2smtp import route as route_module
-from benno_milter2smtp.greeting import HostUnusable
+from benno_milter2smtp.connection import HostUnusable
+from benno_milter2smtp.greeting import Access
 from benno_milter2smtp.offer import Offer
 from benno_milter2smtp.route import Crowded, Host, NoHost, Route
 
@@ -37,11 +38,11 @@ def play(
     """Run a story on two hosts; it lists what each attempt to connect meets, in turn."""
     attempts: list[Attempt] = []
 
-    async def connect_any(host: Host, timeout: float, dead: set[object]) -> Any:
+    async def connect_any(host: Host, access: Access, dead: set[object]) -> Any:
         return await attempts.pop(0)(host)
 
     async def run() -> None:
-        await story(Route([FIRST, SECOND], 1, lambda _: False), attempts)
+        await story(Route([FIRST, SECOND], Access(1), lambda _: False), attempts)
         assert attempts == []
 
     monkeypatch.setattr(route_module, "_connect_any", connect_any)

@@ -405,9 +405,9 @@ def test_an_address_that_does_not_answer_is_tried_once(
     tried: list[int] = []
     connect = greeting.connect
 
-    async def watched(address: tuple[Any, ...], timeout: float) -> object:
+    async def watched(address: tuple[Any, ...], host: str, access: greeting.Access) -> object:
         tried.append(address[4][1])
-        return await connect(address, timeout)
+        return await connect(address, host, access)
 
     dead = free_port()
     with serving(script={"LAST": [Then("250 ok")]}) as server:
@@ -471,3 +471,46 @@ def test_the_way_back_into_the_same_spool_is_seen_before_the_first_mail(
     assert not [line for line in server.dialogue() if "MAIL" in line]
     with serving(offers=(*offers, f"XBENNODIR {Mark('some receiver').identity}")) as server:
         assert forward(spool, server.port).code == 0, "it wrote another word"
+
+
+def test_a_mark_that_cannot_be_read_is_no_reason_to_go_on(spool: Path) -> None:
+    """Who put it there may write into this spool; and the error says what to look at."""
+    name = put(spool)
+    identity = Mark("some receiver").identity
+    hidden = f".benno-smtp.{identity.split('.')[0]}"
+    (spool / hidden).symlink_to("/nowhere")  # as root may read everything
+    with serving(offers=(*EVERYTHING, f"XBENNODIR {identity}")) as server:
+        run = forward(spool, server.port)
+    assert (run.code, names(spool), server.mails) == (78, [hidden, name], []), run.log
+    assert f"127.0.0.1:{server.port} may write into this spool" in run.log
+    assert f"{hidden} in it cannot be read: " in run.log
+    assert "unexpected" not in run.log
+
+
+# What is told of a mail that goes again
+
+
+@pytest.mark.parametrize("script", [{"MAIL": [CLOSE]}, {"MAIL": ["452 4.3.1 disk full"]}], ids=str)
+def test_a_mail_that_the_next_host_takes_was_not_kept(spool: Path, script: Script) -> None:
+    for _ in range(5):
+        put(spool)
+    with serving(script=script) as bad, serving() as good:
+        run = forward(spool, bad.port, good.port, options=ONE)
+    assert (run.code, len(good.mails)) == (0, 5)
+    assert ": kept" not in run.log
+    assert "takes no mail" in run.log
+
+
+@pytest.mark.parametrize("script", [{"MAIL": [CLOSE]}, {"MAIL": ["452 4.3.1 disk full"]}], ids=str)
+def test_a_mail_that_nobody_takes_is_told_once(spool: Path, script: Script) -> None:
+    """Before the summary, with what its host said; also where another mail was taken after it."""
+    first = put(spool)
+    with serving(script=script) as bad:
+        run = forward(spool, bad.port, options=ONE)
+        assert run.log.count(f"WARNING: {first}: kept host=127.0.0.1:{bad.port} reason=") == 1
+        assert run.summary == "sent=0 kept=1 held=0"
+    put(spool)
+    with serving(script={"MAIL": [*script["MAIL"], "250 ok"]}) as server:
+        run = forward(spool, server.port, options=ONE)
+    assert (run.code, names(spool), run.summary) == (75, [first], "sent=1 kept=1 held=0"), run.log
+    assert run.log.count(f"{first}: kept") == 1
