@@ -28,6 +28,13 @@ _ACTIONS = {
         " newer versions; tempfail is milder: it answers 451.",
     ),
 }
+# milter8_conf_error() of milter8.c
+_REFUSED = (Severity.STOPS, "Postfix answers 451 to all mail.")
+_WITHOUT_ADDRESS = {
+    "accept": (Severity.NOTE, "Postfix warns in its log each time, and goes on without it."),
+    "quarantine": (Severity.STOPS, "Postfix puts all mail on hold."),
+    "shutdown": (Severity.STOPS, "Postfix answers 421 to all mail."),
+}
 _UNKNOWN_ACTION = (Severity.NOTE, "Postfix knows no such action, and answers 451; write what is meant.")
 
 # benno-milter reports progress every 10 s while the disk is slow; Postfix's default is 300 s.
@@ -36,12 +43,13 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def findings(route: Route) -> Iterator[Finding]:
-    """For all doors that ask benno-milter; those before a proxy filter count for nothing."""
+    """For all doors; what benno-milter is told before a proxy filter counts for nothing."""
     for door in [*route.entries, *route.back, *route.unclear]:
+        yield from _no_address(route, door)
         ours = [
             place
             for place, milter in enumerate(() if door.proxy else door.milters)
-            if route.reach(door, milter) is not Reach.FOREIGN
+            if route.is_ours(door, milter)
         ]
         for place in ours:
             yield from _address(route, door, door.milters[place])
@@ -49,15 +57,29 @@ def findings(route: Route) -> Iterator[Finding]:
                 yield route.with_list(problem, door)
             yield from _protocol(route, door, door.milters[place])
             yield from _time(route, door, door.milters[place])
-        for problem in _place(door, ours):
+        for problem in _place(route, door, ours):
             yield route.with_list(problem, door)
 
 
-def _place(door: Door, ours: list[int]) -> Iterator[Problem]:
+def _no_address(route: Route, door: Door) -> Iterator[Finding]:
+    for milter in door.milters:
+        if route.reach(door, milter) is Reach.NONE:
+            action, _ = _setting(door, milter, "default_action")
+            severity, why = _WITHOUT_ADDRESS.get(action, _REFUSED)
+            why += " Leave it out, or write it as unix:PATH or inet:HOST:PORT; the settings of a milter"
+            why += " stand with it in braces."
+            what = f"{milter.address or '{ }'} in {door.parameter} is no milter"
+            problem = Problem(severity, what, why)
+            yield route.with_list(problem, door) if route.asks(door) else problem.in_main(at=door)
+
+
+def _place(route: Route, door: Door, ours: list[int]) -> Iterator[Problem]:
+    behind = door.milters[ours[0] + 1 :] if ours else ()
+    later = [milter for milter in behind if route.reach(door, milter) is Reach.FOREIGN]
     if len(ours) > 1:
         what = "benno-milter stands in the list more than once"
         yield Problem(Severity.DOUBLES, what, "Each mail is archived as often.")
-    elif ours and (later := door.milters[ours[0] + 1 :]):
+    elif later:
         names = ", ".join(milter.address for milter in later)
         why = (
             f"What {names} changes, a DKIM signature say, is missing in the archive; what it refuses or"
@@ -68,11 +90,13 @@ def _place(door: Door, ours: list[int]) -> Iterator[Problem]:
 
 def _address(route: Route, door: Door, milter: Milter) -> Iterator[Finding]:
     path, queue = route.socket.path, route.configuration.queue_directory
+    source = f"; {route.socket.source} says so" if route.socket.source else ""
     root = "in the chroot: there" if door.asking.chroot else "without chroot: there"
     said = {
         Reach.OTHER_ROOT: f"{door.asking} runs {root} the path does not lead to {path}.",
-        Reach.ELSEWHERE: f"benno-milter listens at {route.socket}.",
-        Reach.MISSPELT: "Postfix writes inet:HOST:PORT, for IPv6 too; PORT@HOST is Sendmail's way.",
+        Reach.ELSEWHERE: f"benno-milter listens at {route.socket}{source}.",
+        Reach.MISSPELT: "Postfix writes unix:PATH and inet:HOST:PORT, for IPv6 too; PORT@HOST is"
+        " Sendmail's way.",
     }.get(route.reach(door, milter))
     if not said:
         return

@@ -15,7 +15,7 @@ _COPIES = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps")
 def judge(configuration: Configuration, socket: Socket) -> tuple[list[Finding], str]:
     """The findings, the gravest first, and what was looked at, in a line."""
     route = Route(configuration, _in_use(configuration, socket))
-    found = [*route.findings(), *asking.findings(route), *_notes(route)]
+    found = [*route.findings(), *_silence(route.socket), *asking.findings(route), *_notes(route)]
     return merged(found), _checked(route)
 
 
@@ -34,11 +34,21 @@ def _in_use(configuration: Configuration, socket: Socket) -> Socket:
     return Socket(host=host, port=port)
 
 
+def _silence(socket: Socket) -> Iterator[Finding]:
+    if not socket.answers:
+        why = "Where Postfix asks there, all mail meets the default action. Whether it runs, systemctl"
+        why += " status benno-milter says. Does it listen elsewhere? No SOCKET is in"
+        why += " /etc/default/benno-milter, in override.conf or another drop-in; say it:"
+        why += " --check-postfix -p inet:22500."
+        yield Problem(Severity.STOPS, f"Nobody listens at {socket}", why).in_main()
+
+
 def _checked(route: Route) -> str:
     parts = [f"mail comes in at {_names(route.entries)}" if route.entries else "no way in was found"]
     if route.back:
         parts.append(f"comes back from a content filter at {_names(route.back)}")
-    parts.append(f"benno-milter at {route.socket}")
+    source = f" ({route.socket.source})" if route.socket.source else ""
+    parts.append(f"benno-milter at {route.socket}{source}")
     return "; ".join(parts) + "."
 
 
@@ -55,6 +65,9 @@ def _notes(route: Route) -> Iterator[Finding]:
     if main.get("enable_long_queue_ids") == "no":
         why = "They recur within weeks, so that an old line of the log may speak of another mail."
         yield _note("Queue ids are short", why, "enable_long_queue_ids = yes")
+    if instances := main.get("multi_instance_directories"):
+        why = "Each has settings of its own: benno-milter --check-postfix --postfix-config DIRECTORY."
+        yield _note(f"There are other instances of Postfix: {instances}", why)
     if "bounce" not in items(main.get("internal_mail_filter_classes", "")):
         why = "Postfix makes them itself, and no milter sees them. If they shall be archived:"
         yield _note("Bounces are not archived", why, "internal_mail_filter_classes = bounce")

@@ -34,7 +34,8 @@ def read(directory: str | None) -> Configuration:
         settings = main
         if own and command != "pipe":
             over = [word for pair in own.items() for word in ("-o", "=".join(pair))]
-            settings = parse_settings(_postconf(directory, "-x", *over, *PARAMETERS))
+            asked = (*PARAMETERS, *(own.keys() & {"mynetworks"}))  # its default asks the interfaces
+            settings = parse_settings(_postconf(directory, "-x", *over, *asked))
         inside = chrooted(chroot, main.get("compatibility_level", ""))
         services.append(Service(name, kind, command, inside, settings, frozenset(own)))
     return Configuration(main, tuple(services), tuple(unread))

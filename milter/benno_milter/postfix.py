@@ -28,6 +28,7 @@ PARAMETERS = (
     "milter_content_timeout",
     "milter_default_action",
     "milter_protocol",
+    "multi_instance_directories",
     "non_smtpd_milters",
     "queue_directory",
     "receive_override_options",
@@ -45,12 +46,18 @@ _SEPARATORS = ", \t\r\n"
 
 @dataclass(frozen=True)
 class Socket:
-    """Where benno-milter listens: a path, or a host (empty for all) and a port. given: with -p."""
+    """Where benno-milter listens: a path, or a host (empty for all) and a port.
+
+    given: somebody said so; source: the file, if it is one of systemd's. answers: False where nobody
+    listens, True also where nobody looked.
+    """
 
     path: str = ""
     host: str = ""
     port: str = ""
     given: bool = False
+    source: str = ""
+    answers: bool = True
 
     def __str__(self) -> str:
         """As Postfix writes it, without the braces."""
@@ -88,8 +95,7 @@ class Service:
 
     @property
     def on_loopback(self) -> bool:
-        host = self.name.rpartition(":")[0].strip("[]")
-        return host in {"localhost", "::1"} or host.startswith("127.")
+        return is_loopback(self.name.rpartition(":")[0].strip("[]"))
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,11 @@ def items(text: str, separators: str = _SEPARATORS) -> list[str]:
     return [one for one in [*found, member] if one]
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host or network, IPv6 without brackets, is this host only."""
+    return host in {"localhost", "::1"} or host.startswith(("127.", "::ffff:127."))
+
+
 def milters(text: str) -> Iterator[Milter]:
     """The milters of `smtpd_milters` or `non_smtpd_milters`, expanded."""
     for member in items(text):
@@ -180,6 +191,7 @@ class Reach(Enum):
     """Whether a milter of a list is benno-milter."""
 
     FOREIGN = auto()  # it is another one
+    NONE = auto()  # it is no address (milter8_connect() of milter8.c)
     REACHED = auto()
     OTHER_ROOT = (
         auto()
@@ -191,7 +203,7 @@ class Reach(Enum):
 def reach(milter: Milter, asking: Service, queue: str, socket: Socket) -> Reach:
     """Where `milter` leads when `asking` connects; `queue` is the queue directory."""
     kind, _, rest = milter.address.partition(":")
-    if kind in {"unix", "local"}:
+    if kind in {"unix", "local"} and rest:
         return _reach_path(rest, asking.chroot, queue, socket)
     ports = {socket.port} if socket.port else set()
     if not socket.given:
@@ -200,6 +212,8 @@ def reach(milter: Milter, asking: Service, queue: str, socket: Socket) -> Reach:
         return Reach.MISSPELT
     if rest.rpartition(":")[2] in ports:
         return Reach.REACHED if kind == "inet" else Reach.MISSPELT
+    if kind != "inet" or not rest:
+        return Reach.MISSPELT if "benno" in milter.address else Reach.NONE
     return Reach.ELSEWHERE if "benno" in rest or rest.endswith(f":{USUAL_PORT}") else Reach.FOREIGN
 
 

@@ -10,11 +10,13 @@ benno-milter must be asked there. A filter gives the mail back through a second 
 
 A re-injection is recognised by what the guides write for it: an smtpd without a filter of its own, not
 at a public port, that listens on loopback only, or switches an inherited content_filter off, or narrows
-mynetworks; or an smtpd whose port is the filter's target.
+mynetworks; or an smtpd whose port is the filter's target. One that other hosts may use too is taken for
+a re-injection only where there is no better one; what others send there must be archived.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from benno_milter.finding import Finding, Problem, Severity
@@ -25,6 +27,7 @@ from benno_milter.postfix import (
     Reach,
     Socket,
     doors,
+    is_loopback,
     items,
     milters,
     reach,
@@ -37,14 +40,20 @@ _OVERRIDES = "receive_override_options"
 
 _MISSING = "benno-milter is not asked"
 _UNSEEN = "A filter before the queue, and benno-milter is not asked where the mail comes back"
+_LIKE_BACK = "It looks like the way back from a content filter"
+_OTHERS = (
+    f"{_LIKE_BACK}, but others may send mail there, and theirs is not archived. If none do, let it"
+    " listen on loopback, or let its mynetworks name the filter's host only. If others do:"
+)
 _TWICE = "Mail is archived where it comes in, and again when the filter gives it back"
 
 
 class Route:
     """All doors of a configuration.
 
-    back: the re-injections. unclear: what looks like one though no filter is set; a filter may also be
-    named by FILTER in an access table, where it is not seen. entries: all other doors.
+    back: the re-injections. open: what may be one, but hosts without a filter may use it. unclear: what
+    looks like one though no filter is set; a filter may also be named by FILTER in an access table,
+    where it is not seen. entries: all doors that are neither in back nor unclear.
     """
 
     def __init__(self, configuration: Configuration, socket: Socket) -> None:
@@ -53,11 +62,12 @@ class Route:
         every = list(doors(configuration))
         filters = [door.proxy or door.filter for door in every if door.proxy or door.filter]
         targets = {one.rpartition(":")[2] for one in filters}
-        self.back = [
-            door
-            for door in every
-            if (filters and _is_inner(door)) or (_is_plain(door) and door.service.port in targets)
-        ]
+        hosts = set(map(_host, filters))
+        inner = [door for door in every if filters and _is_inner(door)]
+        target = [door for door in every if _is_plain(door) and door.service.port in targets]
+        self.open = [door for door in inner if door not in target and not _is_closed(door, hosts)]
+        closed = [door for door in every if door in inner + target and door not in self.open]
+        self.back = closed or self.open
         self.unclear = [] if filters else [door for door in every if _looks_filtered(door)]
         self.entries = [door for door in every if door not in self.back + self.unclear]
 
@@ -65,9 +75,13 @@ class Route:
         """Where a milter leads that is asked for this door."""
         return reach(milter, door.asking, self.configuration.queue_directory, self.socket)
 
+    def is_ours(self, door: Door, milter: Milter) -> bool:
+        """Whether it is benno-milter, be its address right or wrong."""
+        return self.reach(door, milter) not in {Reach.FOREIGN, Reach.NONE}
+
     def asks(self, door: Door) -> bool:
-        """Whether benno-milter stands in the list of this door, be its address right or wrong."""
-        return any(self.reach(door, milter) is not Reach.FOREIGN for milter in door.milters)
+        """Whether benno-milter stands in the list of this door."""
+        return any(self.is_ours(door, milter) for milter in door.milters)
 
     def with_list(self, problem: Problem, door: Door, file: str = "") -> Finding:
         """A finding that ends when the door's list, in the file that it is in now, is right.
@@ -93,15 +107,27 @@ class Route:
                 yield from self._before_the_queue(door)
             elif self.asks(door):
                 yield from self._after_the_queue(door)
-            elif not (door.filter and self.back and all(map(self.asks, self.back))):
+            elif door.filter and self._archives_on_the_way_back():
+                yield from map(self._missing, itertools.filterfalse(self.asks, self.back))
+            else:
                 yield self._missing(door)
+        if self.back == self.open and not any(entry.proxy for entry in self.entries):
+            yield from map(_anybody, itertools.filterfalse(self.asks, self.back))
+        for door in filter(self.asks, self.open if self.back != self.open else ()):
+            why = "If a filter gives mail back there that was archived before, it is archived twice."
+            yield Problem(Severity.NOTE, f"{_LIKE_BACK}, and asks benno-milter", why).in_main(at=door)
         for door in self.unclear:
-            what = "It looks like the way back from a content filter, but no content_filter is set"
+            what = f"{_LIKE_BACK}, but no content_filter is set"
             why = "It must not ask benno-milter if FILTER in an access table leads there, else it must."
             yield Problem(Severity.NOTE, what, why).in_main(at=door)
 
+    def _archives_on_the_way_back(self) -> bool:
+        """Whether that is meant: what passes a filter is archived behind it, and not in front."""
+        in_front = any(entry.filter and self.asks(entry) for entry in self.entries)
+        return any(map(self.asks, self.back)) and (not in_front or all(map(self.asks, self.back)))
+
     def _missing(self, door: Door) -> Finding:
-        why = "What comes in there is delivered and not archived."
+        why = _OTHERS if door in self.open else "What comes in there is delivered and not archived."
         local = door.parameter == "non_smtpd_milters"
         if local:
             why = "Mail by sendmail(1), from cron or web applications, is delivered and not archived."
@@ -121,7 +147,9 @@ class Route:
             return False
         if door.parameter == "non_smtpd_milters" or any(entry.proxy for entry in self.entries):
             return True
-        others = (one for one in self.back + self.unclear if not one.switched_off)
+        others = [one for one in self.back + self.unclear if not one.switched_off]
+        if self._archives_on_the_way_back():
+            others += [one for one in self._smtpds() if one.filter]
         return all(door.parameter in one.service.own for one in others)
 
     def _before_the_queue(self, door: Door) -> Iterator[Finding]:
@@ -171,6 +199,16 @@ def _without_no_milters(problem: Problem, door: Door) -> Finding:
     return problem.in_main(f"{_OVERRIDES} = {left}", at=door)
 
 
+def _anybody(door: Door) -> Finding:
+    """A re-injection, the only one, that cannot ask benno-milter, or mail is archived twice."""
+    why = "It is taken for the way back from a filter; mail that others send there is not archived. Let"
+    why += (
+        " it listen on loopback, or let its mynetworks name the filter's host only. If others do send"
+    )
+    why += " there, give them a port of their own, with benno-milter."
+    return Problem(Severity.LOSES, _MISSING, why).in_master(at=door)
+
+
 def _names(some: Iterable[Door]) -> str:
     return ", ".join(map(str, some))
 
@@ -185,6 +223,20 @@ def _is_inner(door: Door) -> bool:
     if not _is_plain(door) or service.port in _PUBLIC:
         return False
     return service.on_loopback or bool(service.own & {"content_filter", "mynetworks"})
+
+
+def _is_closed(door: Door, hosts: set[str]) -> bool:
+    """Whether only this host and `hosts`, those of the filters, may send mail there."""
+    named = items(door.service.get("mynetworks")) if "mynetworks" in door.service.own else []
+    networks = {one.removesuffix("/32").removesuffix("/128").strip("[]") for one in named}
+    narrowed = bool(networks) and all(map(is_loopback, networks - hosts))
+    return door.service.on_loopback or narrowed
+
+
+def _host(target: str) -> str:
+    """Of `transport:[HOST]:port` and `HOST:port`."""
+    before = target.rpartition(":")[0]
+    return before.partition("[")[2].rstrip("]") or before.rpartition(":")[2]
 
 
 def _looks_filtered(door: Door) -> bool:

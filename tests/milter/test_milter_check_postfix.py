@@ -35,6 +35,9 @@ LOCAL = (PICKUP, CLEANUP)
 AFTER = "content_filter=amavis:[127.0.0.1]:10024"
 BEFORE = "smtpd_proxy_filter=127.0.0.1:10024"
 BACK = "127.0.0.1:10025 inet n smtpd content_filter="
+RELAY = "2525 inet n smtpd content_filter=;mynetworks=10.0.0.0/8"
+LOOPBACK = "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128"
+OVERRIDES = "receive_override_options"
 LOSES, STOPS, DOUBLES, NOTE = Severity
 
 
@@ -240,6 +243,110 @@ JUDGED: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
         ("", SMTP, BACK, *LOCAL),
         [(NOTE, "127.0.0.1:10025 inet", "main.cf", "")],
     ),
+    # Archived on the way back from a filter after the queue.
+    "on the way back only, and not what passes the filter by: main.cf, which smtp inherits, stays": (
+        (
+            f"{AFTER};smtpd_milters=;non_smtpd_milters=",
+            SMTP,
+            "submission inet n smtpd content_filter=",
+            f"{BACK};smtpd_milters={OURS}",
+            *LOCAL,
+        ),
+        [(LOSES, "submission inet", "master.cf", f"-o {{ {LIST} }}")],
+    ),
+    "on the way back only, as to smtp that says so itself": (
+        (
+            f"{AFTER};smtpd_milters=;non_smtpd_milters=",
+            f"{SMTP} smtpd_milters=",
+            "submission inet n smtpd content_filter=",
+            f"{BACK};smtpd_milters={OURS}",
+            *LOCAL,
+        ),
+        [(LOSES, "submission inet", "main.cf", LIST)],
+    ),
+    "two filters, archived on one of the ways back": (
+        (
+            f"{AFTER};smtpd_milters=;non_smtpd_milters=",
+            SMTP,
+            "submission inet n smtpd content_filter=scan:[127.0.0.1]:10040",
+            f"{BACK};smtpd_milters={OURS}",
+            "127.0.0.1:10041 inet n smtpd content_filter=",
+            *LOCAL,
+        ),
+        [(LOSES, "127.0.0.1:10041 inet", "master.cf", f"-o {{ {LIST} }}")],
+    ),
+    # What looks like the way back from a filter, and other hosts may use it.
+    "an internal relay beside the way back": (
+        (AFTER, SMTP, f"{BACK};smtpd_milters=", f"{RELAY};smtpd_milters=", *LOCAL),
+        [(LOSES, "2525 inet", "master.cf", f"-o {{ {LIST} }}")],
+    ),
+    "an internal relay, switched off": (
+        (AFTER, SMTP, f"{BACK};smtpd_milters=", f"{RELAY};{OVERRIDES}=no_milters", *LOCAL),
+        [(LOSES, "2525 inet", "master.cf", f"-o {OVERRIDES}=")],
+    ),
+    "an internal relay that asks": (
+        (AFTER, SMTP, f"{BACK};smtpd_milters=", f"{RELAY};smtpd_milters={OURS}", *LOCAL),
+        [(NOTE, "2525 inet", "main.cf", "")],
+    ),
+    "no mynetworks at all: a filter could not send there": (
+        (
+            AFTER,
+            SMTP,
+            f"{BACK};smtpd_milters=",
+            "2525 inet n smtpd content_filter=;mynetworks=;smtpd_milters=",
+            *LOCAL,
+        ),
+        [(LOSES, "2525 inet", "master.cf", f"-o {{ {LIST} }}")],
+    ),
+    "an internal relay, and archived on the way back": (
+        (
+            f"{AFTER};smtpd_milters=;non_smtpd_milters=",
+            SMTP,
+            f"{BACK};smtpd_milters={OURS}",
+            RELAY,
+            *LOCAL,
+        ),
+        [(LOSES, "2525 inet", "master.cf", f"-o {{ {LIST} }}")],
+    ),
+    "the only way back, open to others": (
+        (AFTER, SMTP, f"{RELAY};smtpd_milters=", *LOCAL),
+        [(LOSES, "2525 inet", "master.cf", "")],
+    ),
+    "the only way back, open as it listens everywhere": (
+        (AFTER, SMTP, "10025 inet n smtpd content_filter=;smtpd_milters=", *LOCAL),
+        [(LOSES, "10025 inet", "master.cf", "")],
+    ),
+    "the only way back, for this host": (
+        (
+            AFTER,
+            SMTP,
+            f"10025 inet n smtpd content_filter=;mynetworks={LOOPBACK};smtpd_milters=",
+            *LOCAL,
+        ),
+        [],
+    ),
+    "the only way back, for the filter's host": (
+        (
+            "content_filter=amavis:[10.0.0.9]:10024",
+            SMTP,
+            "10025 inet n smtpd content_filter=;mynetworks=10.0.0.9/32;smtpd_milters=",
+            *LOCAL,
+        ),
+        [],
+    ),
+    "the only way back, a port that the filter leads to": (
+        (
+            "",
+            f"{SMTP} content_filter=smtp:[192.0.2.1]:2525",
+            "2525 inet n smtpd mynetworks=10.0.0.0/8;smtpd_milters=",
+            *LOCAL,
+        ),
+        [],
+    ),
+    "before the queue, open to others": (
+        ("", f"{SMTP} {BEFORE}", "10025 inet n smtpd mynetworks=10.0.0.9;smtpd_milters=", *LOCAL),
+        [(LOSES, "10025 inet", "master.cf", f"-o {{ {LIST} }}")],
+    ),
     # A filter before the queue.
     "before the queue, on at the re-injection": (
         ("", f"{SMTP} {BEFORE}", "127.0.0.1:10025 inet n smtpd", *LOCAL),
@@ -307,6 +414,63 @@ JUDGED: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
         ],
     ),
     "twice": ((f"smtpd_milters={OURS} {OURS}",), [(DOUBLES, "smtp inet", "main.cf", LIST)]),
+    # What is no milter.
+    "settings without braces": (
+        (f"smtpd_milters={PLAIN}, default_action=tempfail",),
+        [(STOPS, "smtp inet", "main.cf", LIST)],
+    ),
+    "settings without braces, in master.cf": (
+        ("", f"{SMTP} smtpd_milters={PLAIN} protocol=6", *LOCAL),
+        [(STOPS, "smtp inet", "master.cf", f"-o {{ {LIST} }}")],
+    ),
+    "settings without braces, and accept for all": (
+        (f"milter_default_action=accept; smtpd_milters=default_action=tempfail, {OURS}",),
+        [(NOTE, "smtp inet", "main.cf", LIST)],
+    ),
+    "no milter, and accept for itself": (
+        (f"smtpd_milters={{ /run/x.sock, default_action=accept }}, {OURS}",),
+        [(NOTE, "smtp inet", "main.cf", LIST)],
+    ),
+    "no milter, on hold": (
+        (f"smtpd_milters={{ /run/x.sock, default_action=quarantine }}, {OURS}",),
+        [(STOPS, "smtp inet", "main.cf", LIST)],
+    ),
+    "another milter without unix:": (
+        (f"smtpd_milters={OURS}, /run/x.sock",),
+        [(STOPS, "smtp inet", "main.cf", LIST)],
+    ),
+    "another milter with inet6:": (
+        (f"smtpd_milters=inet6:[::1]:8891, {OURS}",),
+        [(STOPS, "smtp inet", "main.cf", LIST)],
+    ),
+    "unix: and no path": (
+        (f"smtpd_milters=unix: {OURS}",),
+        [(STOPS, "smtp inet", "main.cf", LIST)],
+    ),
+    "no milter, and another one after benno-milter": (
+        (f"smtpd_milters={PLAIN} default_action=tempfail {DKIM}; non_smtpd_milters={DKIM} {OURS}",),
+        [
+            (STOPS, "smtp inet", "main.cf", f"smtpd_milters = {DKIM}, {OURS}"),
+            (DOUBLES, "smtp inet", "main.cf", f"smtpd_milters = {DKIM}, {OURS}"),
+        ],
+    ),
+    "no milter, and no benno-milter": (
+        ("smtpd_milters=/run/x.sock",),
+        [(LOSES, "smtp inet", "main.cf", LIST), (STOPS, "smtp inet", "main.cf", "")],
+    ),
+    "no milter, where there shall be none": (
+        (AFTER, SMTP, f"{BACK};smtpd_milters=/run/x.sock", *LOCAL),
+        [(STOPS, "127.0.0.1:10025 inet", "main.cf", "")],
+    ),
+    "no milter in front of a filter before the queue": (
+        (
+            "",
+            f"{SMTP} {BEFORE};smtpd_milters={PLAIN} default_action=tempfail",
+            "127.0.0.1:10025 inet n smtpd",
+            *LOCAL,
+        ),
+        [(STOPS, "smtp inet", "master.cf", f"-o {{ {LIST} }}")],
+    ),
     # When nobody answers.
     "accept": (
         (f"milter_default_action=accept; smtpd_milters={PLAIN}",),
@@ -383,6 +547,10 @@ JUDGED: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
         [(NOTE, "", "main.cf", "internal_mail_filter_classes = bounce")],
     ),
     "bounces among others": (("internal_mail_filter_classes=notify, bounce",), []),
+    "other instances": (
+        ("multi_instance_directories=/etc/postfix-out",),
+        [(NOTE, "", "main.cf", "")],
+    ),
     "always_bcc": (("always_bcc=all@example.org",), [(NOTE, "", "main.cf", "")]),
     "milters by client": (
         ("smtpd_milter_maps=cidr:/etc/postfix/milters",),
@@ -427,6 +595,7 @@ ADDRESSES: dict[str, tuple[Socket, str, str, list[tuple[object, ...]]]] = {
         "y",
         [(STOPS, "smtp inet", "/etc/default/benno-milter", LINE)],
     ),
+    "without unix:": (SOCKET, FULL, "n", [(STOPS, "smtp inet", "main.cf", LIST)]),
     "any name": (Socket(path=f"{QUEUE}/archive"), "unix:archive", "y", []),
     "TCP": (TCP, "inet:10.0.0.5:22500", "y", []),
     "TCP by name": (TCP, "inet:archive:22500", "n", []),
@@ -469,6 +638,34 @@ def test_a_tcp_address_in_use_is_the_one_to_write() -> None:
     config = configuration("smtpd_milters=inet:archive:22500; non_smtpd_milters=")
     (finding,) = found(config)
     assert finding.lines == ("non_smtpd_milters = { inet:archive:22500, default_action=tempfail }",)
+
+
+@pytest.mark.parametrize("smtpd_milters", [OURS, ""])
+def test_nobody_listens(smtpd_milters: str) -> None:
+    config = configuration(f"smtpd_milters={smtpd_milters}")
+    findings = found(config, Socket(path=FULL, answers=False))
+    (stops,) = (one for one in findings if one.problem.severity is STOPS)
+    assert stops.problem.what == f"Nobody listens at unix:{FULL}"
+    assert "override.conf" in stops.problem.why
+
+
+def test_nobody_listens_where_nobody_asks() -> None:
+    main = "smtpd_milters=inet:archive:22500; non_smtpd_milters=inet:archive:22500"
+    assert not found(configuration(main), Socket(path=FULL, answers=False))
+
+
+def test_the_file_that_says_where_it_listens_is_named() -> None:
+    socket = Socket(port="22500", given=True, source="/etc/systemd/system/x.d/override.conf")
+    findings, checked = judge(configuration(""), socket)
+    assert [one.lines for one in findings] == [
+        (f"{name} = {{ inet:127.0.0.1:22500, default_action=tempfail }}",)
+        for name in ("smtpd_milters", "non_smtpd_milters")
+    ]
+    said = (
+        "benno-milter listens at inet:127.0.0.1:22500; /etc/systemd/system/x.d/override.conf says so."
+    )
+    assert said in findings[0].problem.why
+    assert checked.endswith("inet:127.0.0.1:22500 (/etc/systemd/system/x.d/override.conf).")
 
 
 def test_other_milters_for_sendmail() -> None:

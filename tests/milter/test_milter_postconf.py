@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from socket import AF_INET6
@@ -102,8 +103,104 @@ def test_socket_from_the_defaults(
     tmp_path: Path, postconf: Path, capsys: pytest.CaptureFixture[str], text: str, expected: str
 ) -> None:
     (tmp_path / "default").write_text(text)
-    assert postfixcheck.check(None, None, str(tmp_path / "default")) == 1
+    assert postfixcheck.check(None, None, str(tmp_path / "default"), "/nonexistent") == 1
     assert f"benno-milter at {expected}." in " ".join(capsys.readouterr().out.split())
+
+
+# The administrator's unit, its drop-ins, /etc/default/benno-milter → the socket that is written about.
+TCP = "[Service]\nGroup=benno\nEnvironment=SOCKET_TYPE=inet\nEnvironment=SOCKET=22500\n"
+UNITS: dict[str, tuple[str, dict[str, str], str, str]] = {
+    "the package's override.conf": ("", {"override": TCP}, "#SOCKET=\n", "inet:127.0.0.1:22500 ({0})"),
+    "the settings beat it": (
+        "",
+        {"override": TCP},
+        "SOCKET_TYPE=local\nSOCKET=/run/b",
+        "unix:/run/b",
+    ),
+    "the settings have the type only": (
+        "",
+        {"override": "Environment=SOCKET=2250@10.0.0.5"},
+        "SOCKET_TYPE=inet",
+        "inet:10.0.0.5:2250 ({0})",
+    ),
+    "a unit; several in a line, continued": (
+        "Environment=SOCKET_TYPE=local SOCKET=/a \\\n  'SOCKET=/run/b c'\n",
+        {},
+        "",
+        "unix:/run/b c ({unit})",
+    ),
+    "the last one": (
+        "Environment=SOCKET=/a",
+        {"b": "Environment=SOCKET=/b", "a": TCP + 'Environment="SOCKET_TYPE=local"'},
+        "",
+        "unix:/b ({1})",
+    ),
+    "nothing there": (
+        "#Environment=SOCKET=/a",
+        {"a": "; Environment=SOCKET=/a\n[Service]\nEnvironment=LANG=C\nEnvironmentFile=/a\n"},
+        "",
+        "unix:/var/spool/postfix/benno-milter/benno-milter.sock",
+    ),
+}
+
+
+@pytest.mark.parametrize(("unit", "dropins", "text", "expected"), UNITS.values(), ids=UNITS)
+def test_socket_from_the_unit(
+    tmp_path: Path,
+    postconf: Path,
+    capsys: pytest.CaptureFixture[str],
+    unit: str,
+    dropins: dict[str, str],
+    text: str,
+    expected: str,
+) -> None:
+    (tmp_path / "default").write_text(text)
+    path = tmp_path / "b.service"
+    path.write_text(unit)
+    (tmp_path / "b.service.d").mkdir()
+    for name, dropin in dropins.items():
+        (tmp_path / "b.service.d" / f"{name}.conf").write_text(dropin)
+    paths = sorted(map(str, tmp_path.glob("b.service.d/*")))
+    assert postfixcheck.check(None, None, str(tmp_path / "default"), str(path)) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"benno-milter at {expected.format(*paths, unit=path)}." in said
+
+
+def test_a_type_that_does_not_go_with_the_socket(tmp_path: Path, postconf: Path) -> None:
+    """The unit fails so too."""
+    (tmp_path / "default").write_text("SOCKET=/run/b\n")
+    (tmp_path / "b.service").write_text(TCP)
+    with pytest.raises(Exit) as error:
+        postfixcheck.check(None, None, str(tmp_path / "default"), str(tmp_path / "b.service"))
+    assert error.value.code == os.EX_CONFIG
+    assert "'inet:/run/b'" in error.value.reason
+
+
+@pytest.mark.parametrize("there", ["a listener", "a socket that was left", "nothing"])
+def test_whether_somebody_listens(
+    tmp_path: Path,
+    postconf: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    there: str,
+) -> None:
+    path = str(tmp_path / "s")
+    monkeypatch.setattr(postfixcheck, "_SOCKET", path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        if there != "nothing":
+            listener.bind(path)
+        if there == "a listener":
+            listener.listen()
+        postfixcheck.check(None, None, "/nonexistent", "/nonexistent")
+    listens = there == "a listener"
+    assert (f"Nobody listens at unix:{path}" in capsys.readouterr().out) is not listens
+
+
+def test_nobody_looks_at_a_socket_that_is_given(
+    postconf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    postfixcheck.check(UnixAddress("/nonexistent/s"), None)
+    assert "Nobody listens" not in capsys.readouterr().out
 
 
 def test_socket_given(postconf: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +211,7 @@ def test_socket_given(postconf: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_postconf_fails(postconf: Path) -> None:
     postconf.write_text("#!/bin/sh\necho 'fatal: no main.cf' >&2; exit 1\n")
     with pytest.raises(Exit) as error:
-        postfixcheck.check(None, None, "/nonexistent")
+        postfixcheck.check(None, None, "/nonexistent", "/nonexistent")
     assert (error.value.code, error.value.reason) == (69, "postconf failed: fatal: no main.cf")
 
 
@@ -124,7 +221,7 @@ def test_without_postfix(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("subprocess.run", run)
     with pytest.raises(Exit) as error:
-        postfixcheck.check(None, None, "/nonexistent")
+        postfixcheck.check(None, None, "/nonexistent", "/nonexistent")
     assert error.value.code == os.EX_UNAVAILABLE
     assert "cannot run postconf; is this the mail server?" in error.value.reason
 
