@@ -107,7 +107,7 @@ def bench(directory: Directory, min_free: int = 0) -> Iterator[Bench]:
 
 
 class SystemCalls:
-    """Watches the calls of the committer's thread, has some fail, or something happen before one."""
+    """Watches the calls of the committer's threads, has some fail, or something happen before one."""
 
     NAMES = ("open", "write", "posix_fadvise", "fdatasync", "link", "fsync", "unlink", "stat")
 
@@ -116,6 +116,7 @@ class SystemCalls:
         self._faults: dict[str, tuple[int, int | None]] = {}  # error number, and at which call
         self._counts: dict[str, int] = {}
         self._event: tuple[int, Callable[[], None]] | None = None
+        self._watching = threading.Lock()
         for name in self.NAMES:
             monkeypatch.setattr(os, name, self._watched(name, getattr(os, name)))
 
@@ -136,19 +137,22 @@ class SystemCalls:
 
     def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any, **named: Any) -> Any:
-            if threading.current_thread().name != "committer":
-                return call(*arguments, **named)
-            self.made.append(name)
-            if self._event and len(self.made) == self._event[0]:
-                event, self._event = self._event[1], None
-                event()
-            self._counts[name] = self._counts.get(name, 0) + 1
-            code, nth = self._faults.get(name, (0, None))
-            if code and nth in {None, self._counts[name]}:
-                raise OSError(code, os.strerror(code))
+            if threading.current_thread().name in {"committer", "syncer"}:
+                with self._watching:
+                    self._see(name)
             return call(*arguments, **named)
 
         return watched
+
+    def _see(self, name: str) -> None:
+        self.made.append(name)
+        if self._event and len(self.made) == self._event[0]:
+            event, self._event = self._event[1], None
+            event()
+        self._counts[name] = self._counts.get(name, 0) + 1
+        code, nth = self._faults.get(name, (0, None))
+        if code and nth in {None, self._counts[name]}:
+            raise OSError(code, os.strerror(code))
 
 
 def descriptors() -> int:

@@ -59,7 +59,8 @@ class HandMail:
         self._drop = drop
         self._held = 0
         self._then: Callable[[], None] | None = None
-        self._answer: asyncio.Future[Stored] | None = None
+        self._tell: Callable[[Stored | Exception], None] | None = None
+        self._told = False
 
     def write(self, data: bytes) -> bool:
         self._drop.fail_at("write")
@@ -72,11 +73,10 @@ class HandMail:
         self._drop.fail_at("flush")
         self._held, self._then = 0, then
 
-    def commit(self, queue_id: str | None = None) -> asyncio.Future[Stored]:
+    def commit(self, then: Callable[[Stored | Exception], None], queue_id: str | None = None) -> None:
         self._drop.fail_at("commit")
         assert not self.flushing, "it is committed while it is flushed"
-        self._answer = self._drop.loop.create_future()
-        return self._answer
+        self._tell = then
 
     def abort(self) -> None:
         assert not self.committing, "it is given up while it is made durable"
@@ -90,7 +90,7 @@ class HandMail:
 
     @property
     def committing(self) -> bool:
-        return self._answer is not None and not self._answer.done()
+        return self._tell is not None and not self._told
 
     def flushed(self) -> None:
         assert self._then is not None
@@ -98,13 +98,15 @@ class HandMail:
         then()
 
     def keep(self) -> None:
-        assert self._answer is not None, "its end has not come"
-        self._answer.set_result(Stored("1.eml", len(self.message), "0" * 64, 0))
-        self._drop.run()
+        self._end(Stored("1.eml", len(self.message), "0" * 64, 0))
 
     def lose(self, error: Exception) -> None:
-        assert self._answer is not None, "its end has not come"
-        self._answer.set_exception(error)
+        self._end(error)
+
+    def _end(self, outcome: Stored | Exception) -> None:
+        assert self._tell is not None, "its end has not come"
+        self._told = True
+        self._tell(outcome)
         self._drop.run()
 
 

@@ -9,11 +9,11 @@ holds up no batch. Memory is therefore bounded by connections times FLUSH_SIZE.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from benno_common import log
 from benno_common.durable import DirectoryUnusable, Draft, Job
 from benno_common.envelope import Envelope
 from benno_common.log import Stored
@@ -57,22 +57,21 @@ class Mail:
         self._flushing = True  # not before: where no worker takes it, nobody would let go of the draft
         future.add_done_callback(lambda _: self._flushed(then))
 
-    def commit(self, queue_id: str | None = None) -> asyncio.Future[Stored]:
+    def commit(self, then: Callable[[Stored | Exception], None], queue_id: str | None = None) -> None:
         """Make the mail durable, in a file whose name has the queue id.
 
-        Nothing may be called afterwards. The future raises what failed.
+        then: called on the loop with what was stored, or with what failed. Nothing may be called on
+        this mail afterwards.
         """
-        self._queue_id = queue_id
+        self._then, self._queue_id = then, queue_id
         data = self._take()
         if self._draft is None and self._error is None:
             content = self._encode(data) + self._encoder.finish()
-            self._answer = self._drop.promise()
             self._drop.submit(Job(content, None, self._names(len(content)), self._committed))
         else:
             future = self._drop.in_worker(self._finish, data)
-            self._answer = self._drop.promise()
             future.add_done_callback(lambda done: self._finished(done.result()))
-        return asyncio.shield(self._answer)  # who waits may be cancelled, and the mail is not
+        self._drop.began()
 
     def abort(self) -> None:
         """Forget the mail: nothing of it will ever be visible."""
@@ -121,19 +120,30 @@ class Mail:
             return error.with_traceback(None)
 
     def _finished(self, outcome: Job | Exception) -> None:
-        if isinstance(outcome, Job):
-            self._drop.submit(outcome)
-        else:
+        try:
+            if isinstance(outcome, Job):
+                self._drop.submit(outcome)
+                return
             self._drop.recheck()
-            self._answer.set_exception(outcome)
+        except Exception as error:  # noqa: BLE001 - who waits must hear of it
+            self._drop.discard(self._draft)
+            outcome = error
+        self._tell(outcome)
 
     def _committed(self, job: Job) -> None:
         """On the loop: the committer is done."""
         if job.stored is None:
-            self._answer.set_exception(job.error or DirectoryUnusable("the committer gave no reason"))
+            self._tell(job.error or DirectoryUnusable("the committer gave no reason"))
         else:
             digest = self._hash.hexdigest()
-            self._answer.set_result(Stored(job.stored, self._size, digest, self._encoder.escaped))
+            self._tell(Stored(job.stored, self._size, digest, self._encoder.escaped))
+
+    def _tell(self, outcome: Stored | Exception) -> None:
+        self._drop.ended()
+        try:
+            self._then(outcome)
+        except Exception as error:  # noqa: BLE001 - others of the batch wait to be told, too
+            log.unexpected(self._queue_id, error)
 
     def _flushed(self, then: Callable[[], None]) -> None:
         self._flushing = False

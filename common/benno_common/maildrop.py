@@ -1,9 +1,9 @@
 """A directory of mail files, as a daemon on an event loop writes into it.
 
 `MailDrop.begin(envelope)` gives a Mail (`mail`). The loop never touches the disk: the committer thread
-and a few workers do. This module is the bridge: threads report to it, and it resolves futures on the
-loop, one wake-up a batch. Once `commit()` was called the mail runs to its end, whoever is left to hear
-of it.
+and a few workers do. This module is the bridge: it hands jobs over once a turn of the loop, threads
+report to it, and it tells each mail on the loop, one wake-up a batch. Once `commit()` was called the
+mail runs to its end, whoever is left to hear of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from benno_common import log
 from benno_common.durable import Committer, Directory, Draft, Job
 from benno_common.envelope import Envelope
 from benno_common.filename import FileNames
-from benno_common.log import Stored
 from benno_common.mail import Mail
 
 WORKERS = 8
@@ -53,7 +52,9 @@ class MailDrop:
         self.names = FileNames(labelled=label_names)
         self._died = died
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
-        self._promises: set[asyncio.Future[Stored]] = set()
+        self._under_way = 0  # mails that were committed and not told of
+        self._idle = asyncio.Event()
+        self._jobs: list[Job] = []  # to be handed over at the end of this turn of the loop
         self._next_recheck = 0.0
 
     def open(self) -> None:
@@ -71,8 +72,9 @@ class MailDrop:
 
     async def close(self) -> None:
         """Finish the mails that were committed, then let go of the directory."""
-        if self._promises:
-            await asyncio.wait(self._promises)
+        if self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
         self._committer.stop()
         await self._loop.run_in_executor(None, self._committer.join)
         await self._loop.run_in_executor(None, self._workers.shutdown)
@@ -102,12 +104,14 @@ class MailDrop:
             self._next_recheck = now + RECHECK_SECONDS
             self._committer.recheck()
 
-    def promise(self) -> asyncio.Future[Stored]:
-        """A future that close() waits for."""
-        answer = self._loop.create_future()
-        self._promises.add(answer)
-        answer.add_done_callback(self._promises.discard)
-        return answer
+    def began(self) -> None:
+        """A mail was committed: close() waits for it."""
+        self._under_way += 1
+
+    def ended(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
     def in_worker(self, work: Callable[[bytes], _Result], data: bytes) -> asyncio.Future[_Result]:
         return self._loop.run_in_executor(self._workers, work, data)
@@ -119,7 +123,14 @@ class MailDrop:
                 self._workers.submit(draft.close)
 
     def submit(self, job: Job) -> None:
-        self._committer.submit(job)
+        """Each hand-over wakes the committer's thread, which costs more than all else here."""
+        if not self._jobs:
+            self._loop.call_soon(self._hand_over)
+        self._jobs.append(job)
+
+    def _hand_over(self) -> None:
+        jobs, self._jobs = self._jobs, []
+        self._committer.submit(*jobs)
 
     def _call(self, function: Callable[[_Argument], None], argument: _Argument) -> None:
         """From the committer's thread onto the loop."""

@@ -180,10 +180,9 @@ class Connection(asyncio.BufferedProtocol):
         elif isinstance(step, message.Finish):
             assert self._mail is not None
             now = time.monotonic()
-            answer = self._mail.commit(queue_id)
-            self._mail = None
-            self._pending = Pending(queue_id, self._envelope, began=now, told=now)
-            answer.add_done_callback(functools.partial(self._committed, self._pending))
+            pending = Pending(queue_id, self._envelope, began=now, told=now)
+            self._mail.commit(functools.partial(self._committed, pending), queue_id)
+            self._mail, self._pending = None, pending
         else:
             self._do(step)
 
@@ -218,23 +217,22 @@ class Connection(asyncio.BufferedProtocol):
         self._flushing = None
         self._advance()
 
-    def _committed(self, pending: Pending, answer: asyncio.Future[log.Stored]) -> None:
+    def _committed(self, pending: Pending, outcome: log.Stored | Exception) -> None:
         """The mail is durable, or never will be."""
         waiting = self._pending is pending and not self._transport.is_closing()
         if waiting:
             self._pending = None
-        error = answer.exception()
-        if error is None:
+        if isinstance(outcome, log.Stored):
             if waiting:
                 self._transport.write(protocol.CONTINUE)
             seconds = time.monotonic() - pending.began
-            self._shared.stored(
-                pending.queue_id, pending.envelope, answer.result(), seconds, answered=waiting
-            )
+            self._shared.stored(pending.queue_id, pending.envelope, outcome, seconds, answered=waiting)
         elif waiting:
-            self._refuse(pending.queue_id, refusal_of(pending.envelope, message.NOT_STORED, str(error)))
+            self._refuse(
+                pending.queue_id, refusal_of(pending.envelope, message.NOT_STORED, str(outcome))
+            )
         else:
-            unheard = refusal_of(pending.envelope, "none, the MTA has gone", str(error))
+            unheard = refusal_of(pending.envelope, "none, the MTA has gone", str(outcome))
             log_refusal(pending.queue_id, unheard)
         if waiting:
             self._advance()

@@ -30,7 +30,7 @@ def main() -> int:
 def _check(settings: options.Settings) -> None:
     directory = Directory(settings.spool)
     daemon.open_directory("spool", directory.open)
-    if shortage := directory.shortage(settings.min_free):
+    if shortage := directory.reserve(settings.min_free)[0]:
         log.short_of_space(settings.spool, shortage)
     directory.close()
     listener.check_address(settings.address)

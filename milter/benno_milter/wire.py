@@ -61,6 +61,7 @@ class Wire:
         self._buffer = bytearray()
         self._position = 0  # octets of the buffer that were taken
         self._agreed = 0  # the protocol flags
+        self._macros = b""  # those learnt last; before each header come the same
         self._unanswered: frozenset[int] = frozenset()  # content and macros, where no reply is owed
         self._command = b""  # of the packet that has begun, or nothing
         self._left = 0  # its octets of data that were not taken yet
@@ -114,7 +115,8 @@ class Wire:
             elif command == END_OF_HEADERS[0]:
                 content.append(b"\r\n")
             elif command == MACRO[0]:
-                self._learn(data)
+                if data != self._macros:
+                    self._learn(data)
             elif data:
                 content.append(data)
             position = after
@@ -190,7 +192,7 @@ class Wire:
         elif command == QUIT:
             event = events.Quit()
         elif command in _ENDINGS:
-            queue_id, self.queue_id = self.queue_id, None
+            queue_id, self.queue_id, self._macros = self.queue_id, None, b""
             event = events.EndOfMessage(queue_id) if command == END else _ENDINGS[command]
         else:
             event = events.Ignored(owed=self._owes(command))
@@ -198,6 +200,7 @@ class Wire:
 
     def _learn(self, data: bytes) -> None:
         """Macros: the command they belong to, then names and values, each with NUL."""
+        self._macros = data
         if b"i\0" not in data and b"i}\0" not in data:
             return
         strings = data[1:].split(b"\0")

@@ -168,10 +168,15 @@ class Reception:
     async def _commit(self) -> str:
         assert self._mail is not None
         self._began = time.monotonic()
-        answer = self._mail.commit()
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        self._mail.commit(lambda outcome: self._committed(outcome, ended))
         self._mail = None  # it can be dropped no more
-        answer.add_done_callback(self._committed)
-        await asyncio.wait([answer], timeout=ANSWER_SECONDS)
+        too_late = loop.call_later(ANSWER_SECONDS, _end, ended)
+        try:
+            await ended
+        finally:
+            too_late.cancel()
         if self._reply is None:
             self._heard = False
             reason = f"not durable after {ANSWER_SECONDS:.0f} s; if it will be, it comes twice"
@@ -179,25 +184,24 @@ class Reception:
             return TOO_SLOW
         return self._reply
 
-    def _committed(self, answer: asyncio.Future[Stored]) -> None:
+    def _committed(self, outcome: Stored | Exception, ended: asyncio.Future[None]) -> None:
         """The mail is durable, or never will be."""
-        error = answer.exception()
-        if error is None:
-            stored = answer.result()
-            self._reply = f"250 2.0.0 Stored as {stored.name}"
+        _end(ended)
+        if isinstance(outcome, Stored):
+            self._reply = f"250 2.0.0 Stored as {outcome.name}"
             self._shared.stored(
                 self._ident,
                 self._envelope(),
-                stored,
+                outcome,
                 time.monotonic() - self._began,
                 answered=self._heard,
                 client=self._client,
                 about=self._about,
             )
             return
-        full = isinstance(error, OSError) and error.errno in FULL
+        full = isinstance(outcome, OSError) and outcome.errno in FULL
         self._reply = NO_SPACE if full else NOT_STORED
-        self.log_refusal(self._reply if self._heard else "none, the client has gone", str(error))
+        self.log_refusal(self._reply if self._heard else "none, the client has gone", str(outcome))
 
     def _fail(self, reply: str, reason: str) -> None:
         if self.fault is None:
@@ -223,3 +227,8 @@ class Reception:
             reason=reason,
             client=self._client,
         )
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

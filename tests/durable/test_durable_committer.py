@@ -524,7 +524,7 @@ def test_a_shortage_is_seen_and_passes(directory: Directory, monkeypatch: pytest
     with bench(directory, reserve) as committer:
         assert "are kept in reserve" in str(committer.committer.shortage)
         assert committer.batch(job("a")) == ["stored a"]
-        monkeypatch.setattr(Directory, "shortage", lambda *_: None)
+        monkeypatch.setattr(Directory, "reserve", lambda *_: (None, free.f_bavail))
         committer.look()
         wait_for(lambda: committer.committer.shortage is None, "the shortage is over")
 

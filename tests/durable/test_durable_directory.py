@@ -269,8 +269,8 @@ def test_reserve(
 ) -> None:
     status = SimpleNamespace(f_bavail=free, f_frsize=512, f_files=inodes, f_favail=free_inodes)
     monkeypatch.setattr(os, "fstatvfs", lambda _: status)
-    assert directory.shortage(100 * 512) == lacking
-    assert directory.shortage(0) is None
+    assert directory.reserve(100 * 512)[0] == lacking
+    assert directory.reserve(0)[0] is None
 
 
 # Removing and holding

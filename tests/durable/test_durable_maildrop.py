@@ -73,7 +73,20 @@ async def fill(mail: Mail, message: bytes, piece: int = 30_000) -> None:
 async def keep(drop: MailDrop, message: bytes, piece: int = 30_000) -> Stored:
     mail = drop.begin(ENVELOPE)
     await fill(mail, message, piece)
-    return await mail.commit()
+    return await committed(mail)
+
+
+def committed(mail: Mail) -> asyncio.Future[Stored]:
+    answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+
+    def tell(outcome: Stored | Exception) -> None:
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        elif not answer.cancelled():
+            answer.set_result(outcome)
+
+    mail.commit(tell)
+    return answer
 
 
 def kept(inbox: Path) -> list[bytes]:
@@ -253,18 +266,19 @@ def test_abort_between_two_flushes(inbox: Path) -> None:
 
 
 @pytest.mark.parametrize("message", [HEADER, LARGE], ids=["small", "large"])
-def test_a_waiter_that_is_cancelled_does_not_stop_the_commit(inbox: Path, message: bytes) -> None:
-    """Nor those that wait for other mails of the same batch."""
+def test_who_fails_when_told_does_not_stop_the_others(inbox: Path, message: bytes) -> None:
+    """Those that wait for other mails of the same batch."""
+
+    def fail(outcome: Stored | Exception) -> None:
+        raise RuntimeError(outcome)
 
     async def story(drop: MailDrop) -> None:
         mails = [drop.begin(ENVELOPE) for _ in range(3)]
         for mail in mails:
             await fill(mail, message)
-        waiters = [asyncio.ensure_future(mail.commit()) for mail in mails]
-        waiters[0].cancel()
-        stored = await asyncio.gather(*waiters[1:])
+        mails[0].commit(fail)
+        stored = await asyncio.gather(*map(committed, mails[1:]))
         assert len({one.name for one in stored}) == 2
-        assert waiters[0].cancelled()
 
     on_a_loop(inbox, story)
     assert kept(inbox) == [message] * 3
@@ -274,7 +288,7 @@ def test_closing_finishes_a_large_mail_that_nobody_waits_for(inbox: Path, slow_s
     async def story(drop: MailDrop) -> None:
         mail = drop.begin(ENVELOPE)
         await fill(mail, LARGE)
-        waiter = asyncio.ensure_future(mail.commit())
+        waiter = committed(mail)
         await slow_sync.wait()
         waiter.cancel()
         closing = asyncio.ensure_future(drop.close())
@@ -301,7 +315,7 @@ def test_closing_finishes_what_was_committed(inbox: Path) -> None:
         for message in messages:
             mail = drop.begin(ENVELOPE)
             await fill(mail, message)
-            answers.append(mail.commit())
+            answers.append(committed(mail))
         await drop.close()
         assert all(answer.done() for answer in answers)
 
@@ -418,7 +432,7 @@ def test_the_death_of_the_committer_is_told_on_the_loop(
         monkeypatch.setattr(Draft, "link", lambda *_: (_ for _ in ()).throw(SystemExit()))
         mail = drop.begin(ENVELOPE)
         mail.write(HEADER)
-        answer = mail.commit()
+        answer = committed(mail)
         await until(lambda: deaths, "the death is told")
         assert not answer.done()
 

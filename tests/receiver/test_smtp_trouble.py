@@ -38,7 +38,7 @@ PLACES = [
     "benno_common-mail.Mail.commit",
     "benno_common-mail.Encoder.feed",
     "benno_common-mail.Encoder.finish",
-    "benno_common-maildrop.MailDrop.promise",
+    "benno_common-maildrop.MailDrop.submit",
     "benno_common-maildrop.FileNames.new",
 ]
 LARGE_PLACES = ["benno_common-mail.Mail.flush", "benno_common-maildrop.MailDrop.in_worker"]

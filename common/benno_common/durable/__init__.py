@@ -14,6 +14,7 @@ by device and inode, so that nothing is written under a mount point whose file s
     draft      one file, from its first octet to its name
     trial      what a mail needs of the directory, tried at the start
     directory  the directory: start-up checks, sync, identity, reserve, hold, remove
+    syncing    threads that sync many files side by side
     committer  the thread that makes many files durable at once
 
 This package alone syncs, links and renames. It knows no asyncio and is called by threads.

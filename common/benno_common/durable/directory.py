@@ -110,23 +110,19 @@ class Directory:
             with _explained(self.place.staging.path):
                 os.stat(self.place.staging.path)
 
-    def shortage(self, min_free: int) -> str | None:
-        """What is lacking where less than min_free octets, or 1,000 inodes, are free; 0: no reserve."""
-        if not min_free:
-            return None
+    def reserve(self, min_free: int) -> tuple[str | None, int]:
+        """What is lacking where less than min_free octets, or 1,000 inodes, are free (0: no reserve);
+        and the octets that are free above it.
+        """
         status = os.fstatvfs(self.place.fd)
         free = status.f_bavail * status.f_frsize
-        if free < min_free:
-            return f"{free} octets free, {min_free} are kept in reserve"
         inodes = min(1000, status.f_files // 20)
-        if status.f_favail < inodes:
-            return f"{status.f_favail} inodes free, {inodes} are kept in reserve"
-        return None
-
-    def room(self, min_free: int) -> int:
-        """Octets that are free above the reserve."""
-        status = os.fstatvfs(self.place.fd)
-        return max(0, status.f_bavail * status.f_frsize - min_free)
+        lacking = None
+        if min_free and free < min_free:
+            lacking = f"{free} octets free, {min_free} are kept in reserve"
+        elif min_free and status.f_favail < inodes:
+            lacking = f"{status.f_favail} inodes free, {inodes} are kept in reserve"
+        return lacking, max(0, free - min_free)
 
     def unlink(self, name: str) -> None:
         os.unlink(name, dir_fd=self.place.fd)
