@@ -42,10 +42,17 @@ postconf -M submission/inet='submission inet n - y - - smtpd'
 postconf -P submission/inet/smtpd_client_restrictions=permit_mynetworks,reject
 """
 
-GUIDE = """\
-postconf -e 'smtpd_milters = { unix:benno-milter/benno-milter.sock, default_action=tempfail }' \\
-    'non_smtpd_milters = $smtpd_milters'
-"""
+
+def _guide() -> str:
+    """Its lines that connect Postfix, and try whether that is right."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "install.md").read_text()
+    (lines,) = re.findall(
+        r"^```sh\n(postconf -e 'smtpd_milters = .*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    return str(lines)
+
+
+GUIDE = _guide()
 
 
 def packages(directory: Path) -> Packages:

@@ -12,7 +12,7 @@ import load
 import smtp
 from directories import settle
 from load import Story
-from machines import network, old_packages, sending, tree
+from machines import keystore, network, old_packages, sending, tree
 from machines.machine import Machine
 from machines.room import Room
 from machines.site import (
@@ -42,7 +42,8 @@ SOCKET = "archive/b.sock"  # below Postfix's queue directory
 
 # What the packages make.
 _MADE = (
-    *("/etc/benno-smtp", SETTINGS, CRON, "/etc/systemd/system/benno-milter.service.d"),
+    *("/etc/benno-smtp", SETTINGS, CRON),
+    *("/etc/systemd/system/benno-milter.service.d", "/etc/systemd/system/benno-smtp.service.d"),
     *("/srv/benno", "/var/lib/benno-gateway", "/var/spool/postfix/benno-milter", "/run/benno-milter"),
     *("/usr/share/benno-milter", "/usr/share/benno-smtp"),
 )
@@ -118,6 +119,13 @@ def test_units_are_hardened(upgraded: Host) -> None:
         upgraded.machine.run("systemd-analyze", "security", "--threshold=16", f"{unit}.service")
 
 
+def test_milter_starts_before_postfix(upgraded: Host) -> None:
+    """Its daemon is in postfix@-.service in Debian 12."""
+    for unit in ("postfix.service", "postfix@-.service"):
+        after = upgraded.machine.run("systemctl", "show", "--property=After", unit)
+        assert "benno-milter.service" in after.split("=", 1)[1].split(), (unit, after)
+
+
 def test_mail_flows(upgraded: Host) -> None:
     """Old mail and new, at the unusual places."""
     machine, story = upgraded.machine, upgraded.story
@@ -148,10 +156,16 @@ def _connect_from_outside(machine: Machine) -> str:
 
 
 def test_removed_installed_purged(upgraded: Host, room: Room) -> None:
-    """No error; what an administrator wrote stays until the purge, and each mail also after it."""
+    """No error; what an administrator wrote stays until the purge, and each mail also after it.
+
+    What goes on without the package is told.
+    """
     machine, names = upgraded.machine, ("benno-milter", "benno-smtp")
     sending.send(upgraded.story, machine.address, sending.letter())
-    machine.run("apt-get", "remove", "--yes", *names)
+    said = machine.run("apt-get", "remove", "--yes", *names)
+    assert f" mails wait in {SPOOL}; nothing sends them now" in said
+    assert "Postfix still asks the milter" in said
+    assert f"{CRON} still starts benno-export2archive" in said
     assert "BENNOHOST=127.0.0.1" in machine.path(SETTINGS).read_text()
     apt_install(machine, *(room.packages[name] for name in names))
     assert all(machine.is_active(name) for name in names)
@@ -176,6 +190,25 @@ def test_milter_by_tcp_stays_open(room: Room, suite: str, tmp_path: Path) -> Non
     assert "WARNING: --allow 0.0.0.0/0 ::/0; name your mail servers there instead" in said
     assert load.send((_connect_from_outside(machine), 22500)) == "accepted"
     assert len(mail_files(machine, INBOX)) == 1
+    room.clear(machine)
+
+
+@pytest.mark.parametrize("suite", tree.SUITES)
+def test_receiver_is_not_root_any_more(room: Room, suite: str, tmp_path: Path) -> None:
+    """The old one read a key that was root's alone, and had port 25: so has user benno now."""
+    machine, story = room.booted("port25", suite), Story()
+    _, old_receiver = old_packages.build(tmp_path)
+    apt_install(machine, old_receiver)
+    keys = f"key_file = {keystore.PATH}\nkeystore_pass = {keystore.PASSWORD}"
+    edit(machine, CONFIGURATION, r"^port = .*", f"port = 25\ntls_enabled = true\n{keys}")
+    keystore.put(machine, tmp_path, "first.example")
+    said = apt_install(machine, room.packages["benno-smtp"])
+    assert f"group benno may read the key {keystore.PATH} now" in said
+    assert "port 25 is below 1024" in said
+    assert b"first.example" in keystore.shown(machine.address, sending.SMTP)
+    sending.send(story, machine.address, sending.letter())
+    check(story, mail_files(machine, INBOX))
+    assert len(story.accepted) == 1
     room.clear(machine)
 
 
