@@ -6,6 +6,13 @@
 #   ./test.sh machines     whole Debian machines, booted, with the packages; as root on Debian, 15 minutes.
 #                          Where the kernel lacks what they need it says so, by name, and SKIPPED, with exit code
 #                          0; where a program or the permission is missing, it fails.
+#   ./test.sh faults ROUNDS [SEED]
+#                          the randomised tests for longer, as root: so many power cuts of the durability module, a
+#                          twentieth of them for each program under load, kill -9 and failing calls, and a minute
+#                          of fuzzing for each parser (BENNO_FUZZ_SECONDS). Shows a table; fails if anything was
+#                          lost, torn or invented. SEED repeats a run.
+#   ./test.sh soak [MAILS] [SEED]
+#                          so many mails (100,000) through the whole chain while everything goes wrong; as root
 #   ./test.sh [quick] ...  further arguments go to pytest: ./test.sh -k postfix
 set -eu
 cd "$(dirname "$0")"
@@ -20,6 +27,21 @@ if [ "${1-}" = machines ]; then
     machines=1
     shift
 fi
+long=
+if [ "${1-}" = faults ]; then
+    BENNO_ROUNDS=${2:?"how many rounds? ./test.sh faults ROUNDS [SEED]"}
+    BENNO_FUZZ_SECONDS=${BENNO_FUZZ_SECONDS:-60}
+    BENNO_SEED=${3:-$(date +%s)}
+    long="-n 2 --dist worksteal tests/faults tests/fuzz"
+elif [ "${1-}" = soak ]; then
+    BENNO_SOAK=${2:-100000}
+    BENNO_SEED=${3:-$(date +%s)}
+    long="-rP tests/faults/test_soak.py"
+fi
+if [ -n "$long" ] && [ "$(id -u)" != 0 ]; then
+    echo "test.sh: $1 needs root: file systems, control groups, network namespaces" >&2
+    exit 77
+fi
 
 # What the tests use of the system: for the set-up itself, then for those marked `system`.
 packages="python3-venv"
@@ -27,6 +49,7 @@ if [ -n "$machines" ]; then
     packages="$packages mmdebstrap systemd-container iproute2 e2fsprogs mount util-linux openssl"
 elif [ -z "$quick" ]; then
     packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs mount openssl procps shellcheck"
+    packages="$packages btrfs-progs bindfs nftables iproute2 util-linux"
     # For Sendmail, which is only unpacked: Debian installs one mail server.
     packages="$packages m4 libwrap0"
 fi
@@ -61,6 +84,15 @@ fi
 
 if [ -n "$machines" ]; then
     PYTHONPATH=tests exec .venv/bin/python -m machines.run "$@"
+fi
+
+if [ -n "$long" ]; then
+    export BENNO_ROUNDS BENNO_FUZZ_SECONDS BENNO_SOAK BENNO_SEED
+    [ -z "${BENNO_ROUNDS-}" ] || .venv/bin/python -c "import atheris" 2>/dev/null || .venv/bin/pip install -q atheris ||
+        echo "test.sh: no atheris for this Python; hypothesis alone makes the inputs"
+    echo "test.sh: seed $BENNO_SEED"
+    # shellcheck disable=SC2086 # several words
+    PYTHONPATH=tests exec .venv/bin/python -m pytest -q -p tally --timeout 0 $long
 fi
 
 if [ -z "$quick" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! [ -d .venv/sendmail ]; then

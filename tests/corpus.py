@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 _HEAD = b"From: sender@example.org\r\nTo: list@example.net\r\nDate: Sun, 22 Nov 2026 01:00:00 +0000\r\n"
 
@@ -106,18 +108,21 @@ def _many(count: int) -> tuple[bytes, ...]:
     return tuple(b"user%d@example.net" % number for number in range(count))
 
 
-def corpus(count: int, seed: int = 2026) -> list[Case]:
-    """`count` mails, the named cases first; the same for the same seed."""
-    cases = _named()
+def corpus(length: int, seed: int = 2026) -> list[Case]:
+    """`length` mails, the named cases first; the same for the same seed."""
+    return list(islice(cases(seed), length))
+
+
+def cases(seed: int) -> Iterator[Case]:
+    """The same without end."""
+    yield from _named()
     rng = random.Random(seed)
-    while len(cases) < count:
-        name = f"mixed-{len(cases)}"
+    for number in count(len(_named())):
         pieces = [_line(rng) for _ in range(rng.randrange(1, 20))]
         body = b"".join(_text(rng) for _ in range(rng.randrange(40)))
-        case = _mail(name, b"".join(pieces), body)
+        case = _mail(f"mixed-{number}", b"".join(pieces), body)
         recipients = tuple(rng.choice(_many(50)) for _ in range(rng.randrange(1, 8)))
-        cases.append(Case(name, case.message, b"s%d@example.org" % len(cases), recipients))
-    return cases[:count]
+        yield Case(case.name, case.message, b"s%d@example.org" % number, recipients)
 
 
 def _line(rng: random.Random) -> bytes:

@@ -78,19 +78,20 @@ def running(
     socket: str | None = None,
     wrapper: Sequence[str] = (),
     log: Path | None = None,
+    command: Sequence[str] = (),
 ) -> Iterator[Daemon]:
     """Start benno-milter and wait until it listens; at the end it must not be left running.
 
     socket: as for -p, default a Unix socket beside the spool. Without --min-free among the options
-    there is no reserve. The log is written beside the spool.
+    there is no reserve. The log is written beside the spool. command: COMMAND, or what stands for it.
     """
     spool.mkdir(exist_ok=True)
     socket = socket or f"unix:{spool.parent / (spool.name + '.sock')}"
     log = log or spool.parent / f"{spool.name}.log"
     reserve = () if "--min-free" in options else ("--min-free", "0")
-    command = [
+    arguments = [
         *wrapper,
-        *COMMAND,
+        *(command or COMMAND),
         "-p",
         socket,
         "-o",
@@ -101,7 +102,7 @@ def running(
         *options,
     ]
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream)
+        process = subprocess.Popen(arguments, stdout=stream, stderr=stream)
     daemon = Daemon(process, log, spool, socket)
     try:
         wait_for(lambda: "INFO: started" in daemon.log or process.poll() is not None, "the start")

@@ -16,8 +16,8 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,24 +42,25 @@ class Story:
 
     def faults(self, files: Iterable[Path]) -> list[str]:
         """What is not as it must be. Empty: all is well."""
-        found = set()
-        faults = []
-        for path in files:
-            try:
-                sender, recipients, message = daemon.read(path)
-            except (MailFileError, OSError, AssertionError) as error:
-                faults.append(f"{path.name} is torn: {error!r}, {path.stat().st_size} octets")
-                continue
-            key = _key(message)
-            if key not in self.sent:
-                faults.append(f"{path.name} holds what nobody sent: {len(message)} octets")
-            elif self.sent[key] != (sender, recipients):
-                faults.append(f"{path.name} has the envelope {sender!r} {recipients!r}")
-            found.add(key)
-        faults += [
+        judged = [self.judge(path) for path in files]
+        found = {key for key, _ in judged}
+        faults = [fault for _, fault in judged if fault is not None]
+        return faults + [
             f"lost: the mail of {self.sent[key][0]!r}" for key in self.accepted - found - self.archived
         ]
-        return faults
+
+    def judge(self, path: Path) -> tuple[bytes, str | None]:
+        """The key of the mail that a file holds, empty if it holds none; and what is wrong with it."""
+        try:
+            sender, recipients, message = daemon.read(path)
+        except (MailFileError, OSError, AssertionError) as error:
+            return b"", f"{path.name} is torn: {error!r}, {path.stat().st_size} octets"
+        key = _key(message)
+        if key not in self.sent:
+            return key, f"{path.name} holds what nobody sent: {len(message)} octets"
+        if self.sent[key] != (sender, recipients):
+            return key, f"{path.name} has the envelope {sender!r} {recipients!r}"
+        return key, None
 
     def take_out(self, path: Path) -> None:
         """Remove a whole file, as the archiver does: from now on it need not be there."""
@@ -77,15 +78,37 @@ def _key(message: bytes) -> bytes:
     return hashlib.sha256(message).digest()
 
 
-class Client(threading.Thread):
-    """Sends one mail after the other, on a new connection when it loses one, until told to stop."""
+class Sender(threading.Thread):
+    """Sends one mail after the other until told to stop. Who derives from it says how, in `run()`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.ending = threading.Event()
+
+
+@contextmanager
+def at_work(senders: Sequence[Sender]) -> Iterator[None]:
+    """They send while the body runs. At the end each finishes its mail, or loses it."""
+    for sender in senders:
+        sender.start()
+    try:
+        yield
+    finally:
+        for sender in senders:
+            sender.ending.set()
+        for sender in senders:
+            sender.join(60)
+            assert not sender.is_alive(), "a client waits for an answer in vain"
+
+
+class Client(Sender):
+    """On a new connection when it loses one."""
 
     def __init__(self, address: Address, story: Story, name: str, sizes: Sizes) -> None:
-        super().__init__(name=name, daemon=True)
+        super().__init__(name)
         self._address = address
         self._story = story
         self._sizes = sizes
-        self.ending = threading.Event()
 
     def run(self) -> None:
         chance = random.Random(self.name)
@@ -136,7 +159,6 @@ def small_and_large(chance: random.Random) -> int:
     return chance.choice([0, 100, *[chance.randrange(20_000)] * 7, 70_000 + chance.randrange(200_000)])
 
 
-@contextmanager
 def load(
     address: Address,
     story: Story,
@@ -144,16 +166,6 @@ def load(
     clients: int,
     seed: object,
     sizes: Sizes = small_and_large,
-) -> Iterator[list[Client]]:
-    """Clients that send while the body runs. At the end each finishes its mail, or loses it."""
-    threads = [Client(address, story, f"{seed}.{number}", sizes) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield threads
-    finally:
-        for thread in threads:
-            thread.ending.set()
-        for thread in threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a client waits for an answer in vain"
+) -> AbstractContextManager[None]:
+    """So many clients that send while the body runs."""
+    return at_work([Client(address, story, f"{seed}.{number}", sizes) for number in range(clients)])

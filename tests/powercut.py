@@ -36,12 +36,16 @@ MIB = 1 << 20
 _SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN
 _NO_LOG_FLUSH = 2
 _CLONE_NEWNS = 0x00020000
-_SIZES = {"ext4": 64 * MIB, "xfs": 320 * MIB}  # mkfs.xfs makes none below 300 MB
-_OPTIONS = {"ext4": "", "xfs": "nouuid"}
+# mkfs.xfs makes none below 300 MB, mkfs.btrfs none below 109.
+_SIZES = {"ext4": 64 * MIB, "xfs": 320 * MIB, "btrfs": 160 * MIB}
+_OPTIONS = {"xfs": "nouuid"}
 
 
 class Disk:
-    """A mounted file system. path: where. kind: ext4 or xfs. cuts: how many it has seen."""
+    """A mounted file system. path: where. kind: ext4, xfs or btrfs. cuts: how many it has seen.
+
+    btrfs has no power cuts.
+    """
 
     def __init__(self, path: Path, kind: str, device: str) -> None:
         self.path = path
@@ -53,7 +57,7 @@ class Disk:
         self.mount_at(self.path)
 
     def mount_at(self, path: Path) -> None:
-        options = _OPTIONS[self.kind] or "defaults"
+        options = _OPTIONS.get(self.kind, "defaults")
         _run("mount", "-t", self.kind, "-o", options, self._device, str(path))
 
     def remounted(self, mode: str) -> bool:
@@ -114,14 +118,19 @@ def need(*tools: str) -> None:
         pytest.skip(f"needs {', '.join(lacking)}")
 
 
+def isolate() -> None:
+    """What we mount from now on is ours alone; skips the test where that cannot be done."""
+    if not _isolated():
+        pytest.skip("needs a mount namespace of its own")
+
+
 @contextlib.contextmanager
 def disk(
     directory: Path, kind: str = "ext4", size: int | None = None, *make_options: str
 ) -> Iterator[Disk]:
     """Make a file system in `directory` and mount it there; skips where that cannot be done."""
     need("mount", "umount", "losetup", f"mkfs.{kind}")
-    if not _isolated():
-        pytest.skip("needs a mount namespace of its own")
+    isolate()
     image, path = directory / f"{kind}.image", directory / f"{kind}.disk"
     path.mkdir()
     path.chmod(0o755)

@@ -15,12 +15,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import smtp
-from load import Sizes, Story, small_and_large
+from load import Sender, Sizes, Story, at_work, small_and_large
 
 _CHUNK = 100_000  # octets of one BDAT
 
@@ -80,17 +79,16 @@ def note_accepted(story: Story, message: bytes) -> None:
     story.accepted.add(hashlib.sha256(message).digest())
 
 
-class Client(threading.Thread):
-    """Sends one mail after the other, on a new connection when it loses one, until told to stop."""
+class Client(Sender):
+    """On a new connection when it loses one."""
 
     def __init__(self, port: int, story: Story, name: str, sizes: Sizes) -> None:
-        super().__init__(name=name, daemon=True)
+        super().__init__(name)
         self._port = port
         self._story = story
         self._sizes = sizes
         self._chance = random.Random(name)
         self._numbers = itertools.count()
-        self.ending = threading.Event()
 
     def run(self) -> None:
         while not self.ending.is_set():
@@ -126,19 +124,8 @@ class Client(threading.Thread):
         self._story.replies["accepted" if reply.startswith("250") else reply] += 1
 
 
-@contextmanager
 def load(
     port: int, story: Story, *, clients: int, seed: object, sizes: Sizes = small_and_large
-) -> Iterator[None]:
-    """Clients that send while the body runs. At the end each finishes its mail, or loses it."""
-    threads = [Client(port, story, f"{seed}.{number}", sizes) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for thread in threads:
-            thread.ending.set()
-        for thread in threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a client waits for an answer in vain"
+) -> AbstractContextManager[None]:
+    """So many clients that send while the body runs."""
+    return at_work([Client(port, story, f"{seed}.{number}", sizes) for number in range(clients)])

@@ -1,7 +1,6 @@
 """Power cuts while the committer is under load: what was reported stored is there, nothing is torn.
 
-BENNO_CUTS_DURABLE: how many cuts in all (1000). The last tests take a sync away, to show that its
-absence would be seen.
+The last tests take a sync away, to show that its absence would be seen.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ import powercut
 from benno_common.durable import Committer, Directory, Job
 from committing import SystemCalls, bench, job
 from powercut import Disk
+from tally import ROUNDS, Tally
 
 pytestmark = pytest.mark.system
 
-CUTS = int(os.environ.get("BENNO_CUTS_DURABLE", "1000"))
 SUBMITTERS = 3
 AHEAD = 12  # jobs that a submitter has under way
 LARGEST = 50_000
@@ -35,7 +34,7 @@ LONGEST = 0.03  # seconds under load before a cut
 class Story:
     """All that was ever submitted, and what was reported stored. One for all cuts of a disk."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: str) -> None:
         self.seed = seed
         self.submitted: dict[str, bytes] = {}
         self.stored: set[str] = set()
@@ -43,21 +42,20 @@ class Story:
         self.kept = 0  # files that were reported and were there, in all cuts
         self.surprised = 0  # cuts in which jobs were under way
 
-    def look(self, cut: int, inbox: Path) -> None:
-        """After the cut: note all that is not as it must be."""
+    def look(self, cut: int, inbox: Path) -> tuple[list[str], int]:
+        """After the cut: what is not as it must be, which is noted, and how many files there are."""
         found = {path.name: path.read_bytes() for path in inbox.iterdir() if path.name != "lost+found"}
-        where = f"seed {self.seed}, cut {cut}: "
-        for name in self.stored:
-            if name not in found:
-                self.faults.append(f"{where}{name} was reported and is gone")
+        faults = [f"{name} was reported and is gone" for name in self.stored - found.keys()]
         for name, content in found.items():
             wanted = self.submitted.get(name)
             if wanted is None:
-                self.faults.append(f"{where}{name} was removed, or is nobody's")
+                faults.append(f"{name} was removed, or is nobody's")
             elif content != wanted:
-                self.faults.append(f"{where}{name} is torn: {_difference(content, wanted)}")
+                faults.append(f"{name} is torn: {_difference(content, wanted)}")
+        self.faults += [f"cut {cut}: {fault}" for fault in faults]
         self.kept += len(self.stored & found.keys())
         self.surprised += len(self.submitted) > len(self.stored)
+        return faults, len(found)
 
 
 def _difference(content: bytes, wanted: bytes) -> str:
@@ -138,10 +136,10 @@ def _release(ahead: threading.Semaphore, _: Job) -> None:
     ahead.release()
 
 
-def cut_again_and_again(disk: Disk, way: str, cuts: int, until: str = "") -> Story:
-    """So many cuts, or until such a fault was seen. What a cut has left is removed, for good."""
-    story = Story(random.randrange(10**9))
-    chance = random.Random(story.seed)
+def cut_again_and_again(disk: Disk, way: str, cuts: int, seed: str, tally: Tally) -> Story:
+    """So many cuts, or until a fault was seen. What a cut has left is removed, for good."""
+    story = Story(seed)
+    chance = random.Random(seed)
     inbox = disk.path / "inbox"
     for cut in range(cuts):
         directory = Directory(str(inbox), allow_unnamed=way == "unnamed")
@@ -155,8 +153,8 @@ def cut_again_and_again(disk: Disk, way: str, cuts: int, until: str = "") -> Sto
         directory.close()
         assert load.deaths == []
         disk.restart()
-        story.look(cut, inbox)
-        if any(until in fault for fault in story.faults):
+        tally.round(*story.look(cut, inbox))
+        if story.faults:
             break
         directory.open()
         directory.remove(path.name for path in inbox.iterdir())
@@ -184,11 +182,12 @@ def disk_with_inbox(directory: Path, kind: str) -> Iterator[Disk]:
     ],
 )
 def test_what_was_reported_survives_and_nothing_is_torn(
-    tmp_path: Path, kind: str, way: str, share: float
+    tmp_path: Path, kind: str, way: str, share: float, seed: str, tally: Tally
 ) -> None:
-    cuts = max(1, round(CUTS * share))
+    cuts = max(1, round(ROUNDS * share))
+    tally.what = f"power cuts of {kind}, durability module, {way} files"
     with disk_with_inbox(tmp_path, kind) as disk:
-        story = cut_again_and_again(disk, way, cuts)
+        story = cut_again_and_again(disk, way, cuts, seed, tally)
         disk.check()
         assert disk.cuts == cuts
     print(f"{cuts} cuts of {kind}, {way}, {story.kept} files kept, {story.surprised} under load")
@@ -249,11 +248,11 @@ def commit_and_cut(
     ("call", "seen"), [("fdatasync", "is torn"), ("fsync", "was reported and is gone")]
 )
 def test_a_missing_sync_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, seen: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, seen: str, seed: str
 ) -> None:
     """The instrument works: without the file sync, or without the directory's, mail is lost."""
     with disk_with_inbox(tmp_path, "ext4") as disk:
         monkeypatch.setattr(os, call, lambda fd: None)
-        story = cut_again_and_again(disk, "unnamed", 100, until=seen)
+        story = cut_again_and_again(disk, "unnamed", 100, seed, Tally())
         print(f"{call}: seen after {disk.cuts} cuts: {story.faults}")
     assert any(seen in fault for fault in story.faults)

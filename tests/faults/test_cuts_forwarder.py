@@ -1,8 +1,7 @@
 """Power cuts while mail flows from a spool to a receiver, on either disk: nothing is lost.
 
-BENNO_CUTS_FORWARDER: how many cuts in all (32). The other directory lies on a file system that is not
-cut. Mails that come twice are no fault: between the receiver's 250 and the sync of the spool there is
-always a moment.
+The other directory lies on a file system that is not cut. Mails that come twice are no fault: between
+the receiver's 250 and the sync of the spool there is always a moment.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ import receiver_daemon
 from passage import Passage
 from powercut import Disk
 from receiver_daemon import Receiver
+from tally import DAEMON_ROUNDS, Tally
 from waiting import wait_for
 
 pytestmark = pytest.mark.system
 
-CUTS = int(os.environ.get("BENNO_CUTS_FORWARDER", "32"))
 MAILS = 30
 LONGEST = 0.05  # seconds from the first mail that arrived to a cut
 
@@ -36,7 +35,7 @@ def wait_for_a_moment(receiver: Receiver, chance: random.Random) -> None:
     time.sleep(chance.uniform(0, LONGEST))
 
 
-def cut_the_spool(disk: Disk, receiver: Receiver, seed: str) -> Counter[int]:
+def cut_the_spool(disk: Disk, receiver: Receiver, seed: str, tally: Tally) -> Counter[int]:
     """While a run is at work; it dies with the power, or it lives a little longer."""
     chance = random.Random(seed)
     passage = Passage(disk.path, seed)
@@ -49,6 +48,7 @@ def cut_the_spool(disk: Disk, receiver: Receiver, seed: str) -> Counter[int]:
         else:
             assert forwarder.end() in {os.EX_OK, os.EX_TEMPFAIL}, forwarder.log
     disk.restart()
+    assert tally.round(passage.faults(receiver), MAILS) == [], f"seed {seed}"
     counts = passage.finish(receiver)
     for path in receiver.files():
         path.unlink()
@@ -56,20 +56,20 @@ def cut_the_spool(disk: Disk, receiver: Receiver, seed: str) -> Counter[int]:
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_the_disk_of_the_spool_is_cut(tmp_path: Path, kind: str) -> None:
-    seed = random.randrange(10**9)
+def test_the_disk_of_the_spool_is_cut(tmp_path: Path, kind: str, seed: str, tally: Tally) -> None:
+    tally.what = f"power cuts of {kind}, of the forwarder's spool"
     counts: Counter[int] = Counter()
     with (
         powercut.disk(tmp_path, kind) as disk,
         receiver_daemon.running(tmp_path / "inbox") as receiver,
     ):
-        for cut in range(max(1, CUTS // 4)):
-            counts += cut_the_spool(disk, receiver, f"{seed}.{cut}")
+        for cut in range(max(1, DAEMON_ROUNDS // 4)):
+            counts += cut_the_spool(disk, receiver, f"{seed}.{cut}", tally)
         disk.check()
     print(f"{disk.cuts} cuts of the spool's {kind}: mails that came once, twice: {dict(counts)}")
 
 
-def cut_the_inbox(disk: Disk, spool: Path, seed: str) -> Counter[int]:
+def cut_the_inbox(disk: Disk, spool: Path, seed: str, tally: Tally) -> Counter[int]:
     """While a run is at work. The receiver dies with the power, or refuses until it does."""
     chance = random.Random(seed)
     passage = Passage(spool, seed)
@@ -84,19 +84,20 @@ def cut_the_inbox(disk: Disk, spool: Path, seed: str) -> Counter[int]:
         assert forwarder.end() in {os.EX_OK, os.EX_TEMPFAIL}, forwarder.log
     disk.restart()
     with receiver_daemon.running(disk.path) as receiver:
+        assert tally.round(passage.faults(receiver), MAILS) == [], f"seed {seed}"
         counts = passage.finish(receiver)
     disk.empty()
     return counts
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_the_disk_of_the_receiver_is_cut(tmp_path: Path, kind: str) -> None:
-    seed = random.randrange(10**9)
+def test_the_disk_of_the_receiver_is_cut(tmp_path: Path, kind: str, seed: str, tally: Tally) -> None:
+    tally.what = f"power cuts of {kind}, of the forwarder's receiver"
     spool = tmp_path / "spool"
     spool.mkdir()
     counts: Counter[int] = Counter()
     with powercut.disk(tmp_path, kind) as disk:
-        for cut in range(max(1, CUTS // 4)):
-            counts += cut_the_inbox(disk, spool, f"{seed}.{cut}")
+        for cut in range(max(1, DAEMON_ROUNDS // 4)):
+            counts += cut_the_inbox(disk, spool, f"{seed}.{cut}", tally)
         disk.check()
     print(f"{disk.cuts} cuts of the receiver's {kind}: mails that came once, twice: {dict(counts)}")

@@ -15,6 +15,7 @@ import powercut
 from daemon import Daemon
 from load import as_kept, send
 from processes import descriptors
+from tally import Tally
 from waiting import wait_for
 
 pytestmark = pytest.mark.system
@@ -75,7 +76,8 @@ def accepted(milter: Daemon, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(("size", "call", "error"), CASES)
-def test_a_call_that_fails(milter: Daemon, size: str, call: str, error: str) -> None:
+def test_a_call_that_fails(milter: Daemon, size: str, call: str, error: str, tally: Tally) -> None:
+    tally.what = "a call fails, milter"
     body = SMALL if size == "small" else LARGE
     in_worker = size == "large" and call in {"openat", "write", "fdatasync"}
     find: Callable[[int], int] = injection.worker if in_worker else injection.committer
@@ -90,6 +92,7 @@ def test_a_call_that_fails(milter: Daemon, size: str, call: str, error: str) -> 
     assert re.search(rf"WARNING: {queue_id}: refused from=<a@b> nrcpt=2 .*reason=.*Errno", line), line
     accepted(milter, body)
     wait_for(lambda: files(milter) == before, "no descriptor is left open")
+    tally.round([], 1)
 
 
 def test_a_directory_sync_that_fails_is_told_once_and_its_end_too(milter: Daemon) -> None:

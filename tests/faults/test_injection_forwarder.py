@@ -21,6 +21,7 @@ from forwarding import ENVELOPE, MESSAGE
 from passage import Passage
 from receiver_daemon import Receiver
 from smtp_load import make_message
+from tally import Tally
 
 pytestmark = pytest.mark.system
 
@@ -113,10 +114,13 @@ def test_a_call_that_fails(
     error: str,
     number: int,
     code: int | None,
+    tally: Tally,
 ) -> None:
+    tally.what = "a call fails, forwarder"
     ended = run(journey, receiver.port, find, f"{call}:error={error}:when={number}")
     assert ended in ({code} if code is not None else {OK, KEPT})
     assert set(journey.finish(receiver)) <= {1, 2}
+    tally.round([], 2)
 
 
 @pytest.mark.parametrize("number", [1, 4, 7, 8])

@@ -22,6 +22,7 @@ import receiver_daemon
 from processes import descriptors
 from receiver_daemon import Receiver
 from smtp_load import Connection, make_message
+from tally import Tally
 from waiting import wait_for
 
 pytestmark = pytest.mark.system
@@ -111,8 +112,9 @@ def files(receiver: Receiver) -> list[str]:
 
 @pytest.mark.parametrize(("message", "call", "error", "number"), CASES)
 def test_a_call_that_fails(
-    receiver: Receiver, message: bytes, call: str, error: str, number: int
+    receiver: Receiver, message: bytes, call: str, error: str, number: int, tally: Tally
 ) -> None:
+    tally.what = "a call fails, receiver"
     in_worker = message == LARGE and call in {"openat", "write", "fdatasync"}
     find: Callable[[int], int] = injection.worker if in_worker else injection.committer
     sender = f"{len(message)}.{call}{number}.{error}@b".encode()
@@ -130,6 +132,7 @@ def test_a_call_that_fails(
     assert re.search(r"WARNING: NOQUEUE: refused client=127.0.0.1 .* nrcpt=2 .*reason=.*Errno", line)
     accepted(receiver, message)
     wait_for(lambda: files(receiver) == before, "no descriptor is left open")
+    tally.round([], 1)
 
 
 @pytest.mark.parametrize("message", [SMALL, LARGE], ids=["small", "large"])

@@ -18,6 +18,7 @@ import injection
 import powercut
 from load import HEADERS, as_kept, send
 from mta import MTA
+from tally import Tally
 
 pytestmark = pytest.mark.system
 
@@ -67,8 +68,10 @@ def test_killed_before_every_call(
     find: Callable[[int], int],
     traced: str,
     expected: list[str],
+    tally: Tally,
 ) -> None:
     powercut.need("strace")
+    tally.what = "kill -9 before each call of a mail, milter"
     monkeypatch.setattr(daemon, "COMMAND", injection.command_with("maildrop.WORKERS = 1"))
     verdict, mails, calls = deliver_and_kill(tmp_path / "spool", body, find, traced)
     assert (verdict, mails) == ("accepted", [as_kept(body)])
@@ -80,6 +83,7 @@ def test_killed_before_every_call(
         assert mails in ([], [as_kept(body)]), f"killed before call {number} of {calls}"
         assert verdict != "accepted" or mails, f"killed before call {number} of {calls}"
         kept += len(mails)
+        tally.round([], len(mails))
     print(f"killed before each of {calls}; {kept} of {len(calls)} kills left the mail")
 
 

@@ -26,6 +26,7 @@ from forwarding import ENVELOPE, MESSAGE
 from passage import Passage
 from receiver_daemon import Receiver
 from smtp_load import make_message
+from tally import Tally
 
 pytestmark = pytest.mark.system
 
@@ -88,9 +89,16 @@ def run_and_kill(
     ids=["directory", "talk", "mails"],
 )
 def test_killed_before_every_call(
-    spool: Path, receiver: Receiver, find: Callable[[int], int], traced: str, expected: list[str]
+    spool: Path,
+    receiver: Receiver,
+    find: Callable[[int], int],
+    traced: str,
+    expected: list[str],
+    tally: Tally,
 ) -> None:
-    kill_before_every_call(receiver, spool, find, traced, expected)
+    tally.what = "kill -9 before each call of a run, forwarder"
+    runs = kill_before_every_call(receiver, spool, find, traced, expected)
+    tally.rounds, tally.mails = runs - 1, 2 * runs
 
 
 def kill_before_every_call(

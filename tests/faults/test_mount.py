@@ -1,8 +1,7 @@
-"""The spool goes away under load: refused, never written elsewhere, and unaided once it is back."""
+"""Spool or import directory go away under load: refused, never written elsewhere, unaided once back."""
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ import pytest
 import daemon
 import powercut
 from daemon import Daemon
-from load import Story, as_kept, load, send
+from daemons import EACH, Kind
+from load import Story, as_kept, send
 from powercut import Disk
 from waiting import wait_for
 
@@ -26,18 +26,17 @@ ORDINARY_ROOT = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
 @contextmanager
-def under_load(disk: Disk) -> Iterator[tuple[Daemon, Story]]:
+def under_load(kind: Kind, disk: Disk, seed: str) -> Iterator[tuple[Daemon, Story]]:
     """A daemon on the disk, and clients. In the end all that was accepted is there."""
-    seed = random.randrange(10**9)
     story = Story()
-    with daemon.running(disk.path) as milter:
-        with load(milter.address, story, clients=4, seed=seed):
+    with kind.start(disk.path) as running:
+        with kind.load(running, story, clients=4, seed=seed):
             wait_for_more(story, "accepted")
-            yield milter, story
+            yield running, story
             wait_for_more(story, "accepted")
-        assert story.faults(milter.files()) == [], f"seed {seed}"
+        assert story.faults(running.files()) == []
         assert story.torn_off == 0
-        assert milter.stop() == 0
+        assert running.stop() == 0
     assert set(story.replies) <= {"accepted", NOT_STORED, NOT_AVAILABLE}
     print(dict(story.replies))
 
@@ -47,9 +46,13 @@ def wait_for_more(story: Story, reply: str, count: int = 20) -> None:
     wait_for(lambda: story.replies[reply] > before + count, f"more mails get {reply!r}")
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_unmounted_and_mounted_again(tmp_path: Path, kind: str) -> None:
-    with powercut.disk(tmp_path, kind) as disk, under_load(disk) as (milter, story):
+@EACH
+@pytest.mark.parametrize("file_system", ["ext4", "xfs"])
+def test_unmounted_and_mounted_again(tmp_path: Path, kind: Kind, file_system: str, seed: str) -> None:
+    with (
+        powercut.disk(tmp_path, file_system) as disk,
+        under_load(kind, disk, seed) as (running, story),
+    ):
         for _ in range(2):
             disk.unmount(lazily=True)
             accepted = story.replies["accepted"]
@@ -58,50 +61,58 @@ def test_unmounted_and_mounted_again(tmp_path: Path, kind: str) -> None:
             assert story.replies["accepted"] <= accepted + 4  # one of each client, on its way already
             disk.mount()
             wait_for_more(story, "accepted")
-        reasons = re.findall(r"takes no mail, all is refused until it does: (.*)", milter.log)
-        assert len(reasons) == milter.log.count("takes mail again") == 2
+        reasons = re.findall(r"takes no mail, all is refused until it does: (.*)", running.log)
+        assert len(reasons) == running.log.count("takes mail again") == 2
         assert "another directory lies at" in reasons[0]
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_the_disk_fails_and_is_mounted_anew(tmp_path: Path, kind: str) -> None:
+@EACH
+@pytest.mark.parametrize("file_system", ["ext4", "xfs"])
+def test_the_disk_fails_and_is_mounted_anew(
+    tmp_path: Path, kind: Kind, file_system: str, seed: str
+) -> None:
     """The file system shuts down, as after an error of the disk. It can be unmounted meanwhile."""
-    with powercut.disk(tmp_path, kind) as disk, under_load(disk) as (milter, story):
+    with (
+        powercut.disk(tmp_path, file_system) as disk,
+        under_load(kind, disk, seed) as (running, story),
+    ):
         disk.shut_down()
         wait_for_more(story, NOT_AVAILABLE)
-        assert "Input/output error" in milter.wait_for_log("takes no mail, all is refused.*")
+        assert "Input/output error" in running.wait_for_log("takes no mail, all is refused.*")
         disk.restart()
         wait_for_more(story, "accepted")
-        assert "takes mail again" in milter.log
+        assert "takes mail again" in running.log
 
 
-def test_another_disk_is_mounted_there(tmp_path: Path) -> None:
+@EACH
+def test_another_disk_is_mounted_there(tmp_path: Path, kind: Kind, seed: str) -> None:
     """Not ours: nothing is written there. It goes again, and all is well."""
     (tmp_path / "other").mkdir()
     with (
         powercut.disk(tmp_path) as disk,
         powercut.disk(tmp_path / "other") as other,
-        under_load(disk) as (milter, story),
+        under_load(kind, disk, seed) as (running, story),
     ):
         disk.unmount(lazily=True)
         other.mount_at(disk.path)
         wait_for_more(story, NOT_AVAILABLE)
         assert disk.files() == []
-        assert "is on another file system than before: mount it again, or restart" in milter.log
+        assert "is on another file system than before: mount it again, or restart" in running.log
         disk.unmount(lazily=True)
         disk.mount()
 
 
-def test_read_only_and_writable_again(tmp_path: Path) -> None:
-    with powercut.disk(tmp_path) as disk, under_load(disk) as (milter, story):
+@EACH
+def test_read_only_and_writable_again(tmp_path: Path, kind: Kind, seed: str) -> None:
+    with powercut.disk(tmp_path) as disk, under_load(kind, disk, seed) as (running, story):
         for _ in range(3):
             wait_for(lambda: disk.remounted("ro"), "no file is open for writing")
-            before = milter.files()
+            before = running.files()
             wait_for_more(story, NOT_AVAILABLE)
-            assert milter.files() == before
+            assert running.files() == before
             assert disk.remounted("rw")
             wait_for_more(story, "accepted")
-        assert "Read-only file system" in milter.wait_for_log("takes no mail, all is refused.*")
+        assert "Read-only file system" in running.wait_for_log("takes no mail, all is refused.*")
 
 
 def test_no_permission_any_more(tmp_path: Path) -> None:

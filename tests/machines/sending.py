@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import itertools
 import random
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import smtp
-from load import Story
+from load import Sender, Story, at_work
 from machines.machine import Machine
 from smtp_load import note_accepted, note_sent
 
@@ -75,16 +74,15 @@ def sendmail(
     note_accepted(story, message)
 
 
-class _Client(threading.Thread):
-    """Sends one mail after the other, on a new connection when it loses one, until told to stop."""
+class _Client(Sender):
+    """On a new connection when it loses one."""
 
     def __init__(self, story: Story, host: str, sizes: Sequence[int], name: str) -> None:
-        super().__init__(name=name, daemon=True)
+        super().__init__(name)
         self._story = story
         self._host = host
         self._chance = random.Random(name)
         self._sizes = sizes
-        self.ending = threading.Event()
 
     def run(self) -> None:
         while not self.ending.is_set():
@@ -104,19 +102,8 @@ class _Client(threading.Thread):
             self._story.replies["accepted" if reply.startswith("250") else reply] += 1
 
 
-@contextmanager
 def load(
     story: Story, host: str, *, clients: int = 4, sizes: Sequence[int] = (100, 2000, 30_000, 300_000)
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Clients that send while the body runs."""
-    threads = [_Client(story, host, sizes, f"client{number}") for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for thread in threads:
-            thread.ending.set()
-        for thread in threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a client waits for an answer in vain"
+    return at_work([_Client(story, host, sizes, f"client{number}") for number in range(clients)])

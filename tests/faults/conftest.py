@@ -1,0 +1,5 @@
+"""What the randomised tests share."""
+
+from tally import given_seed, seed, tally
+
+__all__ = ["given_seed", "seed", "tally"]
