@@ -92,6 +92,8 @@ class Connection(SMTP):
         self.client = (transport.get_extra_info("peername") or ("unknown",))[0]
         self.shared.join(self)
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):  # asyncio reads 256 KiB at once, and hundreds do it together
+            transport.max_size = READ_SIZE
         self._reader: Reader = Reader(self._reader)  # type: ignore[assignment, arg-type] # all it calls
 
     def eof_received(self) -> bool:

@@ -4,6 +4,7 @@ One after the other, each sync costs the disk a flush of its cache: once the fir
 journal, ext4 sends one for each file that comes later (ext4_sync_file), and other file systems do so
 too. Syncs that wait at the same time share it. Medians of 25 batches in turn, on a disk that others
 used as well: 2.1 times as quick as one after the other with 2 files of 4 KiB, 2.2 with 8, 3.7 with 32.
+Where a flush costs next to nothing (a quiet virtual disk), the threads cost 7 to 9 %.
 """
 
 from __future__ import annotations
