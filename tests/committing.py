@@ -116,7 +116,7 @@ class SystemCalls:
         self._faults: dict[str, tuple[int, int | None]] = {}  # error number, and at which call
         self._counts: dict[str, int] = {}
         self._event: tuple[int, Callable[[], None]] | None = None
-        self._watching = threading.Lock()
+        self._watching = threading.RLock()  # an event may make calls, too
         for name in self.NAMES:
             monkeypatch.setattr(os, name, self._watched(name, getattr(os, name)))
 

@@ -54,12 +54,10 @@ class _Mail:
         self._held = 0
         asyncio.get_running_loop().call_soon(then)
 
-    def commit(self, queue_id: str | None = None) -> asyncio.Future[Stored]:
+    def commit(self, then: Callable[[Stored | Exception], None]) -> None:
         self._drop.kept.append((self._envelope.sender, self._envelope.recipients, self._message))
-        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         stored = Stored(f"{len(self._drop.kept)}.eml", len(self._message), "0" * 64, 0)
-        asyncio.get_running_loop().call_soon(answer.set_result, stored)
-        return answer
+        asyncio.get_running_loop().call_soon(then, stored)
 
     def abort(self) -> None:
         self._message = b""
