@@ -49,6 +49,7 @@ if [ -n "$machines" ]; then
     packages="$packages mmdebstrap systemd-container iproute2 e2fsprogs mount util-linux openssl"
 elif [ -z "$quick" ]; then
     packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs mount openssl procps shellcheck"
+    packages="$packages gcc libc6-dev libmilter-dev"  # for the benchmarks' programs
     packages="$packages btrfs-progs bindfs nftables iproute2 util-linux"
     # For Sendmail, which is only unpacked: Debian installs one mail server.
     packages="$packages m4 libwrap0"

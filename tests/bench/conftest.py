@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 
@@ -16,6 +17,8 @@ Compile = Callable[[str], str]
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
     """The path of a program, by its name."""
+    if not shutil.which("gcc"):
+        pytest.skip("no gcc: install gcc and libc6-dev")
     directory = tmp_path_factory.mktemp("programs")
 
     def compile_once(name: str) -> str:

@@ -117,9 +117,9 @@ class Draft:
         if self.fd < 0:
             return
         fd, self.fd = self.fd, -1
-        if self._staged is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._staged)
         with contextlib.suppress(OSError):
             os.close(fd)
+        if self._staged is not None:  # not before: NFS keeps what is open under another name
+            with contextlib.suppress(OSError):
+                os.unlink(self._staged)
         self.place.leave()
