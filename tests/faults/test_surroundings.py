@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import stat
@@ -104,10 +105,10 @@ def test_a_daemon_with_few_descriptors(tmp_path: Path, kind: Kind, seed: str) ->
     with kind.start(tmp_path / "files", surroundings.with_descriptors(48)) as running:
         with kind.load(running, story, clients=4, seed=seed):
             wait_for_more(story)
-            idle = [connected(running) for _ in range(60)]
-            running.wait_for_log("out of system resource|Too many open files")
-            for one in idle:
-                one.socket.close()
+            with contextlib.ExitStack() as idle:
+                for _ in range(60):
+                    idle.enter_context(connected(running))
+                running.wait_for_log("out of system resource|Too many open files")
             wait_for_more(story)
         assert story.faults(running.files()) == []
         assert {reply[:3] for reply in story.replies} <= {"acc", "451", "421"}
