@@ -203,7 +203,7 @@ def open_to_all(path: str) -> None:
 
 
 def tls_failed(client: str, reason: str) -> None:
-    """A client did not come to TLS, and was hung up on."""
+    """TLS with a client, or with the archive host, did not come about; reason: what became of it."""
     _log.warning("TLS with %s failed: %s", safe(client), printable(reason))
 
 

@@ -100,8 +100,8 @@ class Wire:
     def _take_whole_packets(self, content: list[bytes]) -> None:
         """Take macros, and append content, up to a packet that is not whole or is something else.
 
-        This is no more than the loop of next_event does, for what a mail mostly consists of, at a
-        fifth of the time.
+        This is no more than the loop of next_event does, for what a mail mostly consists of, in a
+        third of the time.
         """
         buffer, position, end = self._buffer, self._position, len(self._buffer)
         while end - position >= 5:

@@ -56,5 +56,5 @@ class SideBySide(Generic[_Item]):
         while (lane := self._lanes.get()) is not None:
             for item in lane:
                 self._work(item)
-            del lane  # nothing of it is held while we wait for the next
+            del item, lane  # nothing of it is held while we wait for the next
             self._ended.put(None)
