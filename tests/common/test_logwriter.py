@@ -17,6 +17,8 @@ import pytest
 from benno_common import logtarget, logwriter
 from waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 LINES = 3000  # of 100 octets and more: some times what a pipe or socket takes
 
 
