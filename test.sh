@@ -121,6 +121,7 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+.venv/bin/bandit -q -c pyproject.toml -r common milter milter2smtp smtp_receiver debian/sbin/benno-*
 if [ -n "$quick" ]; then
     exec .venv/bin/python -m pytest -n 2 -m 'not system and not slow' "$@"
 fi
