@@ -50,7 +50,7 @@ if [ -n "$machines" ]; then
 elif [ -z "$quick" ]; then
     packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs mount openssl procps shellcheck"
     packages="$packages gcc libc6-dev libmilter-dev"  # for the benchmarks' programs
-    packages="$packages btrfs-progs bindfs nftables iproute2 util-linux"
+    packages="$packages btrfs-progs bindfs nftables iproute2 util-linux stunnel4"
     # For Sendmail, which is only unpacked: Debian installs one mail server.
     packages="$packages m4 libwrap0"
 fi
