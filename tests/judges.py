@@ -20,6 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benno_common.envelope import Envelope
 from mailfile_reference import TRUSTED
 
 Seen = dict[bytes, list[bytes]]
@@ -36,6 +37,16 @@ def collect(fields: Iterable[tuple[bytes, bytes]], names: frozenset[bytes] = TRU
         name = field.upper()
         if name in names:
             seen.setdefault(name, []).append(value.strip(BLANKS))
+    return seen
+
+
+def block_of(envelope: Envelope) -> Seen:
+    """What a judge sees of a file with this envelope whom nothing else in it fools."""
+    seen: Seen = {b"X-REAL-MAILFROM": [b"<%b>" % envelope.sender]}
+    if envelope.recipients:
+        seen[b"X-REAL-RCPTTO"] = [b"<%b>" % recipient for recipient in envelope.recipients]
+    if envelope.gateway:
+        seen[b"X-BENNO-GW"] = [envelope.gateway]
     return seen
 
 

@@ -18,7 +18,7 @@ def stuffed(message: bytes) -> bytes:
 class Client:
     """One SMTP session. `replies` is the dialogue as seen so far.
 
-    greeting: what is sent first, nothing if it is empty.
+    greeting: what is sent first, nothing if it is empty. source: the address that it comes from.
     """
 
     def __init__(
@@ -28,8 +28,9 @@ class Client:
         *,
         greeting: bytes = b"EHLO client.test",
         host: str = "127.0.0.1",
+        source: str = "",
     ) -> None:
-        self.socket = socket.create_connection((host, port), timeout)
+        self.socket = socket.create_connection((host, port), timeout, (source, 0))
         self.stream = self.socket.makefile("rb")
         self.replies: list[str] = []
         self.read()

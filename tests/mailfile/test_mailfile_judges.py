@@ -12,7 +12,7 @@ import pytest
 
 from benno_common.envelope import Envelope
 from hostile import BLOCK, HOSTILE, RECIPIENTS, SEEN, SENDER, random_mails
-from judges import JUDGES, Seen, missing_java
+from judges import JUDGES, Seen, block_of, missing_java
 from mailfile_streams import encode
 
 pytestmark = pytest.mark.slow
@@ -46,15 +46,6 @@ def test_bare_messages_fool_the_known(judge: str) -> None:
     _, bare = verdicts(judge)
     fooled = {name for name, seen in bare.items() if seen != SEEN}
     assert fooled == {name for name, hostile in HOSTILE.items() if judge in hostile.fools}
-
-
-def block_of(envelope: Envelope) -> Seen:
-    seen: Seen = {b"X-REAL-MAILFROM": [b"<%b>" % envelope.sender]}
-    if envelope.recipients:
-        seen[b"X-REAL-RCPTTO"] = [b"<%b>" % recipient for recipient in envelope.recipients]
-    if envelope.gateway:
-        seen[b"X-BENNO-GW"] = [envelope.gateway]
-    return seen
 
 
 def check_random_mails(judge: str, mails: list[tuple[Envelope, bytes]]) -> None:

@@ -33,7 +33,7 @@ pytestmark = [
 ]
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "tunnel.md").read_text()
-BLOCKS = re.findall(r"^```ini\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+BLOCKS: list[str] = re.findall(r"^```ini\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 SERVER, CLIENT, SMTP_SERVER, SMTP_CLIENT = (
     text for text in BLOCKS if re.search(r"^accept = ", text, re.MULTILINE)
 )

@@ -81,6 +81,25 @@ def test_client_that_is_not_trusted(tmp_path: Path) -> None:
         receiver.wait_for_log("17.eml: stored")
 
 
+def test_allowed_is_not_trusted(tmp_path: Path) -> None:
+    """Two hosts that may connect, at the same time: only one may say by which gateway its mail came."""
+    settings = 'trusted_gateways = ["127.0.0.2"]\nallowed_networks = ["127.0.0.0/8"]'
+    with (
+        receiver_daemon.running(tmp_path / "inbox", settings) as receiver,
+        Client(receiver.port, source="127.0.0.2") as ours,
+        Client(receiver.port) as other,
+    ):
+        for said in (b"XBENNO-GW=own", b"xbenno-gw=own", b"XBENNO-GW=own XBENNO-GW=own"):
+            reply = other.command(b"MAIL FROM:<a@b> " + said)
+            assert reply.startswith("555" if said.count(b"=") == 1 else "501"), reply
+        assert ours.command(b"MAIL FROM:<a@b> XBENNO-GW=own").startswith("250")
+        assert other.command(b"MAIL FROM:<a@b>").startswith("250")
+        for client, expected in ((other, None), (ours, b"own")):
+            assert client.command(b"RCPT TO:<c@d>").startswith("250")
+            assert client.bdat(FORGED, last=True).startswith("250")
+            assert gateway_of(receiver) == expected
+
+
 BAD_GATEWAYS = (b"", b"a b", b"a+20b", b"a+0D+0AX-REAL-RCPTTO:+20x", b"\xff", b"a=b", b"+2", b"a+00")
 
 
