@@ -6,16 +6,15 @@ import argparse
 import importlib
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench import report
+from bench import image, report
 from bench.report import Row
 from bench.setting import Setting
 
@@ -29,10 +28,14 @@ def main() -> int:
     for number in (
         signal.SIGTERM,
         signal.SIGINT,
-    ):  # what was started is ended, and what was made removed
+    ):  # what was made is ended and removed
         signal.signal(number, lambda *_: sys.exit(1))
     rows: list[Row] = []
-    with _places(given.directory) as (directory, ram):
+    with ExitStack() as stack:
+        disk = given.directory or Path("/var/tmp")
+        if given.image:
+            disk = stack.enter_context(image.mounted(disk))
+        directory, ram = (stack.enter_context(_place(below)) for below in (disk, Path("/dev/shm")))
         setting = Setting(
             quick=given.quick == "quick",
             rounds=given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS),
@@ -73,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", type=Path, metavar="FILE", help="write all that was measured there, too")
     add("--directory", type=Path, metavar="DIR", help="on the disk to be used, instead of /var/tmp")
+    add(
+        "--image",
+        action="store_true",
+        help="on ext4 in an image on that disk, where a flush costs; root",
+    )
     add("--rounds", type=int, metavar="N", help=f"of each comparison ({ROUNDS}; quick: {QUICK_ROUNDS})")
     return parser
 
@@ -89,17 +97,10 @@ def _kept(rows: list[Row], measured: Iterator[Row]) -> Iterator[Row]:
 
 
 @contextmanager
-def _places(given: Path | None) -> Iterator[tuple[Path, Path]]:
-    """A directory on the disk and one in memory, removed afterwards."""
-    made = [
-        Path(tempfile.mkdtemp(prefix="bench.", dir=place))
-        for place in (given or "/var/tmp", "/dev/shm")
-    ]
-    try:
-        yield made[0], made[1]
-    finally:
-        for directory in made:
-            shutil.rmtree(directory)
+def _place(below: Path) -> Iterator[Path]:
+    """A new directory, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bench.", dir=below) as made:
+        yield Path(made)
 
 
 if __name__ == "__main__":
