@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 
+from benno_common import tls
 from benno_milter2smtp.security import Security, wrong
 
 _DATES = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, ..._HAS_EXPIRED
@@ -28,7 +29,6 @@ _ADVICE = (
     (_OUR_CERTIFICATE, "it does not take our certificate: see BENNO_CERT_FILE"),
 )
 _SEE_LOG = "see the log there"
-_OTHERS_KEY = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}
 
 
 class Tls:
@@ -39,6 +39,7 @@ class Tls:
     """
 
     def __init__(self, security: Security) -> None:
+        tls.read_less()
         self.implicit = security.implicit
         self.opportunistic = security.mode == "opportunistic"
         self.verifies = security.mode == "verify"
@@ -120,7 +121,7 @@ def _introduce(context: ssl.SSLContext, cert_file: str, key_file: str | None) ->
     try:
         context.load_cert_chain(cert_file, key_file, password)
     except ssl.SSLError as error:
-        if error.reason in _OTHERS_KEY:
+        if tls.of_another_key(error):
             reason = f"{key} is not the key of the certificate in {cert_file}"
         else:
             reason = f"{cert_file} and {key} hold no certificate and key in PEM ({error.reason})"

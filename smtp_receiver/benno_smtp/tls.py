@@ -14,13 +14,13 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benno_common import tls
 from benno_smtp.keystore import TlsError, is_keystore, read_keystore
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
-_OTHERS_KEY = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 _ROUNDS = 10  # of a handshake, more than it needs
 
 
@@ -48,6 +48,7 @@ class Tls:
     """
 
     def __init__(self, source: Source, *, required: bool = False, implicit: bool = False) -> None:
+        tls.read_less()
         self.required = required
         self.implicit = implicit
         self.certified = source.client_ca_file is not None
@@ -126,7 +127,7 @@ def _use(context: ssl.SSLContext, source: Source, certificates: str, key: str) -
     try:
         context.load_cert_chain(certificates, key, password)
     except ssl.SSLError as error:
-        if error.reason in _OTHERS_KEY:
+        if tls.of_another_key(error):
             other = source.cert_file or source.key_file
             reason = f"key_file: {source.key_file} is not the key of the certificate in {other}"
         elif asked:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa as rsa_keys
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -285,12 +287,21 @@ def encrypted(issued: Issued, directory: Path) -> Path:
     return file
 
 
+def of_another_kind(directory: Path) -> Path:
+    """A key that is RSA, as those of the certificates here are not."""
+    file = directory / "rsa.key"
+    form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key = rsa_keys.generate_private_key(65537, 2048)
+    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, none))
+    return file
+
+
 def test_files_that_cannot_be_used(
     spool: Path, tmp_path: Path, authority: Authority, issued: Issued
 ) -> None:
     """Told before anybody is connected to, with the setting to correct."""
     name = put(spool)
-    other = authority.issue("other.example")
+    other, rsa = authority.issue("other.example"), of_another_kind(tmp_path)
     text, missing = tmp_path / "text", tmp_path / "missing"
     text.write_text("nothing\n")
     cert, key = str(issued.cert), str(issued.key)
@@ -305,6 +316,7 @@ def test_files_that_cannot_be_used(
         ),
         (["--cert-file", cert, "--key-file", str(missing)], f"(BENNO_KEY_FILE): {missing}: No such"),
         (["--cert-file", cert, "--key-file", str(other.key)], "is not the key of the certificate in"),
+        (["--cert-file", cert, "--key-file", str(rsa)], f"{rsa} is not the key of the certificate in"),
         (["--cert-file", str(text), "--key-file", key], "hold no certificate and key in PEM"),
         (["--auth-file", str(missing)], f"(BENNO_AUTH_FILE): {missing}: no such file"),
     ]:
