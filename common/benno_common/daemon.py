@@ -22,6 +22,8 @@ from benno_common import VERSION, listener, log, service
 from benno_common.durable import DirectoryUnusable
 from benno_common.envelope import Envelope
 from benno_common.maildrop import MailDrop
+from benno_common.networks import origin
+from benno_common.seldom import Seldom
 from benno_common.statistics import Statistics
 
 # systemd kills after 90 s (TimeoutStopSec); a client that loses us comes again.
@@ -56,6 +58,7 @@ class Sessions:
     connections: set[Session] = field(default_factory=set)
     draining: bool = False  # the daemon ends
     empty: asyncio.Event = field(default_factory=asyncio.Event)  # there are no connections
+    strangers: Seldom = field(default_factory=Seldom)
 
     def join(self, session: Session) -> None:
         self.connections.add(session)
@@ -65,6 +68,12 @@ class Sessions:
         self.connections.discard(session)
         if not self.connections:
             self.empty.set()
+
+    def turn_away(self, peer: str, reason: str) -> None:
+        """Log that a client may not connect; anybody can cause it, and as often as he likes."""
+        others = self.strangers.others(origin(peer), time.monotonic())
+        if others is not None:
+            log.peer_refused(peer, reason, others)
 
     def stored(
         self,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benno_common.envelope import Envelope
+from benno_common.seldom import and_others
 from benno_common.visible import printable, quoted, safe
 
 NO_QUEUE_ID = "NOQUEUE"
@@ -137,9 +138,9 @@ def run_ended(*, sent: int, kept: int, held: int, size: int, seconds: float) -> 
     _log.info("ended: sent=%d kept=%d held=%d bytes=%d seconds=%.1f", sent, kept, held, size, seconds)
 
 
-def peer_refused(peer: str, reason: str) -> None:
-    """A client may not connect. reason: says which option would allow it."""
-    _log.warning("connect from %s refused: %s", safe(peer), printable(reason))
+def peer_refused(peer: str, reason: str, others: int = 0) -> None:
+    """A client may not connect. reason: names the option to change. others: that have no line."""
+    _log.warning("connect from %s refused: %s%s", safe(peer), printable(reason), and_others(others))
 
 
 def protocol_violated(peer: str, reason: str) -> None:

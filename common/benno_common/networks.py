@@ -1,4 +1,4 @@
-"""Which clients may connect over TCP."""
+"""Which clients may connect over TCP, and what they are counted by."""
 
 from __future__ import annotations
 
@@ -46,6 +46,19 @@ class Networks:
 
     def __str__(self) -> str:
         return ",".join(map(str, self._networks))
+
+
+def origin(client: str) -> str:
+    """What clients are counted by: the address, of IPv6 its network of 64 bits."""
+    if ":" not in client:
+        return client
+    try:
+        address = ipaddress.IPv6Address(client.partition("%")[0])
+    except ValueError:
+        return client
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def _parse(network: str) -> Network:

@@ -62,7 +62,8 @@ class Connection(asyncio.BufferedProtocol):
         self._tcp = transport.get_extra_info("socket")
         if self._peer not in self._shared.allowed:
             allowed = " ".join(str(self._shared.allowed).split(","))
-            log.peer_refused(self._peer, f"to allow it too, start with --allow {allowed} {self._peer}")
+            hint = f"to allow it too, start with --allow {allowed} {self._peer}"
+            self._shared.turn_away(self._peer, hint)
             self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's interface

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 
+from benno_common.seldom import and_others
 from benno_common.visible import printable, safe
 
 MAX_NAME = 64  # octets of a user's name that are shown
@@ -59,17 +60,13 @@ def login_refused(client: str, others: int) -> None:
     _log.warning(
         "login from %s refused: too many have failed, and wait for their answer%s",
         safe(client),
-        _and(others),
+        and_others(others),
     )
 
 
 def no_place(client: str, reason: str, others: int) -> None:
     """Too many are connected. reason: names the setting. others: events that have no line."""
-    _log.warning("connect from %s refused: %s%s", safe(client), printable(reason), _and(others))
-
-
-def _and(others: int) -> str:
-    return f" ({others} more were, since the last such line)" if others else ""
+    _log.warning("connect from %s refused: %s%s", safe(client), printable(reason), and_others(others))
 
 
 def fewer_places(wanted: int, places: int, descriptors: int) -> None:

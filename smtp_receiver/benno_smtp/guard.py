@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from benno_smtp.limits import origin
+from benno_common.networks import origin
 
 FIRST_SECONDS = 1.0
 LONGEST_SECONDS = 30.0

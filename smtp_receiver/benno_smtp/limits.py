@@ -21,9 +21,10 @@ This module does no I/O; times are seconds of any monotonic clock.
 from __future__ import annotations
 
 import enum
-import ipaddress
 from dataclasses import dataclass
 from typing import Protocol
+
+from benno_common.networks import origin
 
 MAX_STEP_SECONDS = 2.0
 
@@ -35,9 +36,6 @@ SHARED_OCTETS = 64 << 20
 COMMAND = "command_timeout"
 IDLE = "idle_timeout"
 CONTENT = "content_timeout and min_rate"
-
-# One line of the log for a limit that is reached again and again.
-SELDOM_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -58,19 +56,6 @@ class Phase(enum.Enum):
     COMMAND = "a command"
     REPLIES = "the replies to be read"
     CONTENT = "the content of a mail"
-
-
-def origin(client: str) -> str:
-    """What clients are counted by: the address, of IPv6 its network of 64 bits."""
-    if ":" not in client:
-        return client
-    try:
-        address = ipaddress.IPv6Address(client.partition("%")[0])
-    except ValueError:
-        return client
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 class Clients(Protocol):
@@ -176,19 +161,3 @@ class Memory:
 
     def give_back(self, octets: int) -> None:
         self._free += octets
-
-
-class Seldom:
-    """Lets one of many like events through in SELDOM_SECONDS, and counts the others."""
-
-    def __init__(self) -> None:
-        self._since: dict[str, float] = {}
-        self._held_back: dict[str, int] = {}
-
-    def others(self, kind: str, now: float) -> int | None:
-        """None: hold it back. Else how many were held back since the last one. Kinds are few."""
-        if now - self._since.get(kind, float("-inf")) < SELDOM_SECONDS:
-            self._held_back[kind] = self._held_back.get(kind, 0) + 1
-            return None
-        self._since[kind] = now
-        return self._held_back.pop(kind, 0)

@@ -99,7 +99,7 @@ class Authenticated(Secured):
         now = time.monotonic()
         delay = self.shared.guard.delay(self.client, now)
         if delay is None:
-            others = self.shared.seldom.others("logins", now)
+            others = self.shared.guesses.others("", now)
             if others is not None:
                 events.login_refused(self.client, others)
             await self.part(TOO_OFTEN)

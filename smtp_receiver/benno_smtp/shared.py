@@ -11,10 +11,11 @@ from benno_common import log
 from benno_common.daemon import Sessions
 from benno_common.identity import Mark
 from benno_common.networks import Networks
+from benno_common.seldom import Seldom
 from benno_smtp import events
 from benno_smtp.credentials import Users
 from benno_smtp.guard import Guard
-from benno_smtp.limits import Limits, Memory, Places, Seldom
+from benno_smtp.limits import Limits, Memory, Places
 from benno_smtp.policy import Gateways
 from benno_smtp.tls import Tls
 
@@ -42,7 +43,7 @@ class Shared(Sessions):
         self.places = Places(self.limits, self.shared_by_many)
         self.guard = Guard()
         self.memory = Memory()
-        self.seldom = Seldom()
+        self.crowds, self.guesses = Seldom(), Seldom()
 
     def identity(self) -> str:
         """What names the import directory as it is open now in the EHLO reply."""
@@ -55,7 +56,7 @@ class Shared(Sessions):
         if client in self.allowed:
             return True
         line = json.dumps([*str(self.allowed).split(","), client.partition("%")[0]])
-        log.peer_refused(client, f"to allow it too, write allowed_networks = {line}")
+        self.turn_away(client, f"to allow it too, write allowed_networks = {line}")
         return False
 
     def has_place(self, client: str) -> bool:
@@ -63,7 +64,7 @@ class Shared(Sessions):
         setting = self.places.enter(client)
         if setting is None:
             return True
-        others = self.seldom.others(setting, time.monotonic())
+        others = self.crowds.others(setting, time.monotonic())
         if others is not None:
             limits = {"max_connections": self.limits.connections}
             limit = limits.get(setting, self.limits.per_address)

@@ -148,10 +148,12 @@ def test_mail_refused(lines: list[str]) -> None:
 
 def test_clients(lines: list[str]) -> None:
     log.peer_refused("192.0.2.1", "to allow it, start with --allow 192.0.2.1")
+    log.peer_refused("192.0.2.1", "no", 17)
     log.protocol_violated("192.0.2.1", "a packet of 4294967295 octets")
     log.protocol_violated("fe80::1%eth0", "no packet")
     assert lines == [
         "WARNING <4>connect from 192.0.2.1 refused: to allow it, start with --allow 192.0.2.1",
+        "WARNING <4>connect from 192.0.2.1 refused: no (17 more were, since the last such line)",
         "WARNING <4>192.0.2.1: protocol violated, connection closed: a packet of 4294967295 octets",
         "WARNING <4>fe80::1%eth0: protocol violated, connection closed: no packet",
     ]
@@ -304,7 +306,7 @@ def test_no_event_is_told_a_message_or_a_password() -> None:
     given = {name for event in events for name in inspect.signature(event).parameters}
     assert given == {
         *("queue_id", "envelope", "stored", "seconds", "answered", "sender", "recipients", "reply"),
-        *("peer", "reason", "path", "error", "event", "settings"),
+        *("peer", "reason", "path", "error", "event", "settings", "others"),
         *("altered", "lines", "client", "name", "names", "host", "sha256", "held", "sent", "kept"),
         *("mails", "size", "refused", "mean_ms", "worst_ms", "shortage", "connections", "about"),
     }

@@ -63,15 +63,15 @@ def test_default_is_what_the_daemon_starts_with(tmp_path: Path) -> None:
 
 
 def test_client_that_is_not_allowed(tmp_path: Path) -> None:
-    """It is told at once, and the log has the line to write; with that line it may."""
+    """It is told at once, and the log has the line to write, once; with that line it may."""
     inbox = tmp_path / "inbox"
     with receiver_daemon.running(inbox, 'allowed_networks = ["10.0.0.0/8", "::1"]') as receiver:
-        for _ in range(2):
+        for _ in range(50):
             with socket.create_connection(("127.0.0.1", receiver.port), 30) as client:
                 assert client.makefile("rb").read() == f"{REFUSED}\r\n".encode()
         line = receiver.wait_for_log("refused: to allow it too, write .*").partition("write ")[2]
         assert receiver.stop() == 0
-        assert len(re.findall("WARNING: connect from 127.0.0.1 refused: ", receiver.log)) == 2
+        assert len(re.findall("WARNING: connect from 127.0.0.1 refused: ", receiver.log)) == 1
         assert "ERROR" not in receiver.log
     assert line == 'allowed_networks = ["10.0.0.0/8", "::1/128", "127.0.0.1"]'
     with receiver_daemon.running(inbox, line) as receiver:

@@ -6,19 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benno_common.networks import Networks
+from benno_common.networks import Networks, origin
 from benno_smtp.limits import (
     COMMAND,
     CONTENT,
     IDLE,
-    SELDOM_SECONDS,
     Limits,
     Memory,
     Patience,
     Phase,
     Places,
-    Seldom,
-    origin,
 )
 
 NOBODY = Networks([])
@@ -213,12 +210,3 @@ def test_memory() -> None:
     assert memory.take(40)
     memory.give_back(60)
     assert memory.take(60)
-
-
-def test_seldom() -> None:
-    seldom = Seldom()
-    assert seldom.others("a", 0.0) == 0
-    assert [seldom.others("a", 1.0 * second) for second in range(1, 60)] == [None] * 59
-    assert seldom.others("b", 30.0) == 0
-    assert seldom.others("a", SELDOM_SECONDS) == 59
-    assert seldom.others("a", 2 * SELDOM_SECONDS) == 0
