@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benno_common import VERSION, listener, log, service
+from benno_common import VERSION, descriptors, listener, log, service
 from benno_common.durable import DirectoryUnusable
 from benno_common.envelope import Envelope
 from benno_common.maildrop import MailDrop
@@ -29,11 +29,6 @@ from benno_common.statistics import Statistics
 # systemd kills after 90 s (TimeoutStopSec); a client that loses us comes again.
 DRAIN_SECONDS = 30.0
 TICK_SECONDS = 1.0
-
-# Where no connection can be accepted for want of descriptors or memory, asyncio says so a thousand
-# times a second, once for each place in the queue. We say it once in so long.
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_SILENT_SECONDS = 60.0
 
 
 class Session(Protocol):
@@ -59,6 +54,7 @@ class Sessions:
     draining: bool = False  # the daemon ends
     empty: asyncio.Event = field(default_factory=asyncio.Event)  # there are no connections
     strangers: Seldom = field(default_factory=Seldom)
+    crowds: Seldom = field(default_factory=Seldom)
 
     def join(self, session: Session) -> None:
         self.connections.add(session)
@@ -69,9 +65,15 @@ class Sessions:
         if not self.connections:
             self.empty.set()
 
-    def turn_away(self, peer: str, reason: str) -> None:
+    def stranger_refused(self, peer: str, reason: str) -> None:
         """Log that a client may not connect; anybody can cause it, and as often as he likes."""
         others = self.strangers.others(origin(peer), time.monotonic())
+        if others is not None:
+            log.peer_refused(peer, reason, others)
+
+    def crowd_refused(self, peer: str, limit: str, reason: str) -> None:
+        """Log that there are too many connections for one more. limit: which one is reached."""
+        others = self.crowds.others(limit, time.monotonic())
         if others is not None:
             log.peer_refused(peer, reason, others)
 
@@ -140,7 +142,7 @@ async def run(settings: Service) -> None:
         log.short_of_space(settings.directory, refusal[1])
     sessions = settings.sessions(drop)
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_complaints())
+    loop.set_exception_handler(descriptors.complaints())
     loop.add_signal_handler(signal.SIGUSR1, sessions.statistics.log)
     ticking = loop.create_task(_tick(sessions))
     with contextlib.ExitStack() as stack:
@@ -165,10 +167,12 @@ async def _serve(
     loop = asyncio.get_running_loop()
     servers = [
         await loop.create_server(
-            lambda: settings.protocol(sessions), sock=sock, backlog=listener.BACKLOG
+            lambda: settings.protocol(sessions), sock=sock, backlog=descriptors.ACCEPTS
         )
         for sock in sockets
     ]
+    for sock in sockets:
+        sock.listen(listener.BACKLOG)  # asyncio has made the queue as short
     gc.freeze()  # what was imported stays; collections need not look at it again
     log.lifecycle("started", version=VERSION, **{**settings.shown, **_ports(sockets)})
     service.notify("READY=1")
@@ -225,22 +229,6 @@ def open_directory(role: str, opening: Callable[[], None]) -> None:
         code = os.EX_NOPERM if forbidden else os.EX_CONFIG
         user = f"as user {os.geteuid()}, group {os.getegid()}"
         raise service.Exit(code, f"{role}: {error.strerror} ({user})") from error
-
-
-def _complaints() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """Logs what the loop could not do."""
-    silent_until = 0.0
-
-    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal silent_until
-        error = context.get("exception") or RuntimeError(context["message"])
-        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-            if loop.time() < silent_until:
-                return
-            silent_until = loop.time() + _SILENT_SECONDS
-        log.unexpected(None, error)
-
-    return complain
 
 
 def _ports(sockets: list[socket.socket]) -> dict[str, object]:

@@ -143,6 +143,11 @@ def peer_refused(peer: str, reason: str, others: int = 0) -> None:
     _log.warning("connect from %s refused: %s%s", safe(peer), printable(reason), and_others(others))
 
 
+def connections_wait(reason: str) -> None:
+    """None can be accepted, and it is tried again each second."""
+    _log.error("new connections wait: %s", printable(reason))
+
+
 def protocol_violated(peer: str, reason: str) -> None:
     """A client broke the protocol; its connection is closed."""
     _log.warning("%s: protocol violated, connection closed: %s", safe(peer), printable(reason))

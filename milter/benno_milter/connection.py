@@ -52,19 +52,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._peer = peer[0]
+            self._tcp = transport.get_extra_info("socket")
+        if not self._shared.admits(self._peer, by_tcp=self._tcp is not None):
+            self._transport.abort()
+            return
         self._shared.join(self)
         if self._shared.draining:
             self._transport.close()
-        peer = transport.get_extra_info("peername")
-        if not isinstance(peer, tuple):  # a Unix socket; who may connect is decided by its mode
-            return
-        self._peer = peer[0]
-        self._tcp = transport.get_extra_info("socket")
-        if self._peer not in self._shared.allowed:
-            allowed = " ".join(str(self._shared.allowed).split(","))
-            hint = f"to allow it too, start with --allow {allowed} {self._peer}"
-            self._shared.turn_away(self._peer, hint)
-            self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's interface
         return _BUFFER

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import sys
 
-from benno_common import commandline, daemon, listener, log, service
+from benno_common import commandline, daemon, descriptors, listener, log, service
 from benno_common.durable import Directory
 from benno_common.maildrop import MailDrop
 from benno_milter import options, postfixcheck
@@ -41,7 +41,11 @@ def _check(settings: options.Settings) -> None:
 def _run(settings: options.Settings) -> None:
     def shared(drop: MailDrop) -> Shared:
         return Shared(
-            drop, gateway=settings.gateway, allowed=settings.allowed, pending=settings.pending
+            drop,
+            gateway=settings.gateway,
+            allowed=settings.allowed,
+            places=descriptors.places(),
+            pending=settings.pending,
         )
 
     asyncio.run(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from dataclasses import dataclass, field
 
-from benno_common import log
+from benno_common import descriptors, log
 from benno_common.daemon import Sessions
 from benno_common.envelope import Envelope
 from benno_common.networks import Networks
@@ -15,11 +16,30 @@ from benno_milter.message import Refuse
 
 @dataclass
 class Shared(Sessions):
-    """What all connections share. gateway: stands in every envelope. allowed: may connect over TCP."""
+    """What all connections share.
+
+    gateway: stands in every envelope. allowed: may connect over TCP. places: connections at a time.
+    """
 
     gateway: bytes | None = None
     allowed: Networks = field(default_factory=Networks)
+    places: int = sys.maxsize
     pending: str | None = None  # a file that tells systemd of new mail (systemd.path(5), PathExists=)
+
+    def admits(self, peer: str, *, by_tcp: bool) -> bool:
+        """Whether a client may connect; else it is logged, with what would let it in.
+
+        Who may use a Unix socket is decided by its mode.
+        """
+        if by_tcp and peer not in self.allowed:
+            allowed = " ".join(str(self.allowed).split(","))
+            self.stranger_refused(peer, f"to allow it too, start with --allow {allowed} {peer}")
+            return False
+        if len(self.connections) >= self.places:
+            reason = f"{self.places} connections are open, and there are descriptors for no more"
+            self.crowd_refused(peer, "descriptors", f"{reason}; {descriptors.RAISE}")
+            return False
+        return True
 
     def announce(self) -> None:
         """Have the new mail forwarded."""

@@ -64,11 +64,6 @@ def login_refused(client: str, others: int) -> None:
     )
 
 
-def no_place(client: str, reason: str, others: int) -> None:
-    """Too many are connected. reason: names the setting. others: events that have no line."""
-    _log.warning("connect from %s refused: %s%s", safe(client), printable(reason), and_others(others))
-
-
 def fewer_places(wanted: int, places: int, descriptors: int) -> None:
     """max_connections is more than the system allows."""
     _log.warning(

@@ -7,7 +7,6 @@ import asyncio
 import dataclasses
 import functools
 import os
-import resource
 import signal
 import socket
 import stat
@@ -15,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from benno_common import VERSION, commandline, config, daemon, log, logtarget, service
+from benno_common import VERSION, commandline, config, daemon, descriptors, log, logtarget, service
 from benno_common.identity import Mark
 from benno_common.listener import InetAddress
 from benno_common.maildrop import MailDrop
@@ -30,9 +29,6 @@ from benno_smtp.shared import Shared
 from benno_smtp.tls import Tls
 
 CONFIG = "/etc/benno-smtp/benno-smtp.conf"
-
-# Descriptors of the daemon itself; each connection has one, and one for its mail.
-_OWN_DESCRIPTORS = 24
 
 _DESCRIPTION = """\
 Takes mail by SMTP and stores it, each with its envelope, in the archiver's import directory. A mail is
@@ -179,14 +175,11 @@ def _warn(tls: Tls) -> None:
 def _make_limits(settings: Settings) -> Limits:
     """As many places as there are descriptors for."""
     limits = settings.make_limits()
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors == resource.RLIM_INFINITY:
-        return limits
-    places = max((descriptors - _OWN_DESCRIPTORS) // 2, 1)
+    places = descriptors.places()
     if 0 < limits.connections <= places:
         return limits
     if limits.connections:
-        events.fewer_places(limits.connections, places, descriptors)
+        events.fewer_places(limits.connections, places, descriptors.limit())
     return dataclasses.replace(limits, connections=places)
 
 

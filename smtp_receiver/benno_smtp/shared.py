@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from dataclasses import dataclass, field
 
 from benno_common import log
@@ -12,7 +11,6 @@ from benno_common.daemon import Sessions
 from benno_common.identity import Mark
 from benno_common.networks import Networks
 from benno_common.seldom import Seldom
-from benno_smtp import events
 from benno_smtp.credentials import Users
 from benno_smtp.guard import Guard
 from benno_smtp.limits import Limits, Memory, Places
@@ -43,7 +41,7 @@ class Shared(Sessions):
         self.places = Places(self.limits, self.shared_by_many)
         self.guard = Guard()
         self.memory = Memory()
-        self.crowds, self.guesses = Seldom(), Seldom()
+        self.guesses = Seldom()
 
     def identity(self) -> str:
         """What names the import directory as it is open now in the EHLO reply."""
@@ -56,7 +54,7 @@ class Shared(Sessions):
         if client in self.allowed:
             return True
         line = json.dumps([*str(self.allowed).split(","), client.partition("%")[0]])
-        self.turn_away(client, f"to allow it too, write allowed_networks = {line}")
+        self.stranger_refused(client, f"to allow it too, write allowed_networks = {line}")
         return False
 
     def has_place(self, client: str) -> bool:
@@ -64,12 +62,11 @@ class Shared(Sessions):
         setting = self.places.enter(client)
         if setting is None:
             return True
-        others = self.crowds.others(setting, time.monotonic())
-        if others is not None:
-            limits = {"max_connections": self.limits.connections}
-            limit = limits.get(setting, self.limits.per_address)
-            whose = "" if setting in limits else " of its address"
-            events.no_place(client, f"{limit} connections{whose} are open, see {setting}", others)
+        limits = {"max_connections": self.limits.connections}
+        limit = limits.get(setting, self.limits.per_address)
+        whose = "" if setting in limits else " of its address"
+        reason = f"{limit} connections{whose} are open, see {setting}"
+        self.crowd_refused(client, setting, reason)
         return False
 
     def refused(

@@ -65,6 +65,6 @@ ADDRESSES = {
 def test_strangers(caplog: pytest.LogCaptureFixture, addresses: list[str], lines: int) -> None:
     sessions = Sessions(cast(MailDrop, None))
     for address in addresses:
-        sessions.turn_away(address, "no")
+        sessions.stranger_refused(address, "no")
     assert len(caplog.messages) == lines
     assert caplog.messages[0] == f"connect from {addresses[0]} refused: no"
