@@ -11,6 +11,7 @@ aiosmtpd reads command lines and calls `smtp_VERB`. Its habits that matter here,
 * It answers 500 to a line that it does not understand, and reads on. Behind a BDAT line stands a chunk,
   so that each line like one goes to `smtp_BDAT`, which hangs up where the size is not clear.
 * Its own replies have no enhanced code and repeat what the client sent. They are put into our words.
+* It sends each reply for itself. Here those to commands that came together share a write (`replies`).
 * A close waits until the client has read all replies. Here not for ever.
 * Its timer starts anew with each command, whatever becomes of it. Here the daemon's clock says how long
   the client has been waited for, and `limits` how long it may be.
@@ -30,6 +31,7 @@ from aiosmtpd.smtp import SMTP
 from benno_common import log
 from benno_smtp.limits import Patience
 from benno_smtp.reader import Reader
+from benno_smtp.replies import Replies
 from benno_smtp.shared import Shared
 from benno_smtp.transfer import ChunkDecoder, DataDecoder
 
@@ -95,6 +97,7 @@ class Connection(SMTP):
         if hasattr(transport, "max_size"):  # asyncio reads 256 KiB at once, and hundreds do it together
             transport.max_size = READ_SIZE
         self._reader: Reader = Reader(self._reader)  # type: ignore[assignment, arg-type] # all it calls
+        self._writer: Replies = Replies(self._writer, self.loop)  # type: ignore[assignment, arg-type]
 
     def eof_received(self) -> bool:
         self.half_closed = True
@@ -139,14 +142,22 @@ class Connection(SMTP):
         """What stands behind the verb."""
         return self.line.partition(b" ")[2]
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the client has to read before there is room for more replies."""
+        return cast(bool, self._paused)  # type: ignore[attr-defined] # asyncio's
+
     async def push(self, status: str | None) -> None:  # type: ignore[override] # we push text only
         """Send a reply, which may have several lines, without the last CR LF."""
         if not status:
             return
-        status = next(
-            (ours for theirs, ours in _OUR_WORDS.items() if status.startswith(theirs)), status
-        )
-        await super().push(status)
+        if status.startswith("5"):
+            status = next(
+                (ours for theirs, ours in _OUR_WORDS.items() if status.startswith(theirs)), status
+            )
+        self._writer.write(f"{status}\r\n".encode())
+        if self.is_stuck or self._writer.are_many:
+            await self._writer.drain()
         if status.startswith(("221", "421")):
             self.hang_up()
         if self._draining and not self.busy:
@@ -212,8 +223,7 @@ class Connection(SMTP):
 
     def hang_up(self) -> NoReturn:
         """End the connection and its task; what was read and not handled is nobody's."""
-        if self.transport is not None:
-            self.transport.close()
+        self._writer.close()
         raise asyncio.CancelledError
 
     async def part(self, reply: str) -> NoReturn:

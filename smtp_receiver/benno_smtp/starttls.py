@@ -115,6 +115,7 @@ class Secured(Watched):
         assert self.shared.tls is not None
         plain = cast(asyncio.Transport, self.transport)
         plain.pause_reading()
+        self._writer.flush()  # in plain text
         if self._reader.has_more:
             self._fail("plain text before the handshake")
         self._shaking_hands = True
@@ -145,7 +146,7 @@ class Secured(Watched):
         """The transport is another one, and nothing of what was said in plain text is known."""
         self.transport = transport
         self._reader.begin_anew(transport)
-        self._writer._transport = transport  # type: ignore[attr-defined] # noqa: SLF001 - as asyncio does
+        self._writer.begin_anew(transport)
         self._transport = transport
         self._over_ssl = True
         secured = transport.get_extra_info("ssl_object")

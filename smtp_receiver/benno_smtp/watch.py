@@ -81,7 +81,7 @@ class Watched(Connection):
 
     def _awaited(self) -> Phase | None:
         """What the client is waited for."""
-        if self._paused:  # type: ignore[attr-defined] # asyncio's: there is no room for more replies
+        if self.is_stuck:
             return Phase.REPLIES
         if not self._reader.is_waiting:
             return None
