@@ -16,27 +16,27 @@ aiosmtpd reads command lines and calls `smtp_VERB`. Its habits that matter here,
 * Its timer starts anew with each command, whatever becomes of it. Here the daemon's clock says how long
   the client has been waited for, and `limits` how long it may be.
 * It formats each command for its log, addresses and all. That is turned off.
+* It looks at all attributes of each new connection. Here at the commands only (`__dir__`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NoReturn, cast
 
 from aiosmtpd.smtp import SMTP
 
 from benno_common import log
 from benno_smtp.limits import Patience
-from benno_smtp.reader import Reader
-from benno_smtp.replies import Replies
+from benno_smtp.reader import MAX_LINE, Reader
+from benno_smtp.replies import Replies, in_our_words
 from benno_smtp.shared import Shared
 from benno_smtp.transfer import ChunkDecoder, DataDecoder
 
-# Octets of a command line; RFC 5321 4.5.3.1.4 asks for 512, but addresses may have any length here.
-MAX_LINE = 64 * 1024
 READ_SIZE = 64 * 1024
 
 # For a client to read why it is hung up on: while it is sending, a close would take the reply away.
@@ -44,14 +44,12 @@ PARTING_SECONDS = 10.0
 
 FAULT = "451 4.3.0 The mail archive has a fault; see its log"
 
-# For aiosmtpd's own replies, by their beginning; the first that fits.
-_OUR_WORDS = {
-    "500 Command line too long": f"500 5.5.2 A command has {MAX_LINE} octets at the most",
-    "500 ": "500 5.5.2 Unknown command",
-    "502 5.5.1 Too many": "421 4.7.0 Too many unknown commands",
-}
-
 logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+
+
+@functools.cache
+def _commands(kind: type) -> list[str]:
+    return [name for name in dir(kind) if name.startswith("smtp_")]
 
 
 class _Limits(dict[str, int]):
@@ -89,6 +87,10 @@ class Connection(SMTP):
             ident="ESMTP Benno MailArchiv",
             loop=asyncio.get_running_loop(),
         )
+
+    def __dir__(self) -> Iterable[str]:
+        """Where aiosmtpd looks for commands, at the begin of each connection."""
+        return _commands(type(self))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.client = (transport.get_extra_info("peername") or ("unknown",))[0]
@@ -151,10 +153,7 @@ class Connection(SMTP):
         """Send a reply, which may have several lines, without the last CR LF."""
         if not status:
             return
-        if status.startswith("5"):
-            status = next(
-                (ours for theirs, ours in _OUR_WORDS.items() if status.startswith(theirs)), status
-            )
+        status = in_our_words(status)
         self._writer.write(f"{status}\r\n".encode())
         if self.is_stuck or self._writer.are_many:
             await self._writer.drain()

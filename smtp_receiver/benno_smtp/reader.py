@@ -14,6 +14,9 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+# Octets of a command line; RFC 5321 4.5.3.1.4 asks for 512, but addresses may have any length here.
+MAX_LINE = 64 * 1024
+
 _BDAT = b"BDAT"
 _UNSEEN = bytes({*range(256)} - {*range(0x21, 0x7F)})
 

@@ -9,8 +9,24 @@ from __future__ import annotations
 
 import asyncio
 
+from benno_smtp.reader import MAX_LINE
+
 # Replies of so many octets are sent at once: a client may send commands and read nothing.
 MAX_GATHERED = 16 * 1024
+
+# For aiosmtpd's own replies, by their beginning; the first that fits.
+_OUR_WORDS = {
+    "500 Command line too long": f"500 5.5.2 A command has {MAX_LINE} octets at the most",
+    "500 ": "500 5.5.2 Unknown command",
+    "502 5.5.1 Too many": "421 4.7.0 Too many unknown commands",
+}
+
+
+def in_our_words(reply: str) -> str:
+    """Of a reply that may be aiosmtpd's own."""
+    if not reply.startswith("50"):
+        return reply
+    return next((ours for theirs, ours in _OUR_WORDS.items() if reply.startswith(theirs)), reply)
 
 
 class Replies:
