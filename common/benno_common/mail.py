@@ -53,9 +53,8 @@ class Mail:
 
         An error is kept for commit(): the sender is answered at the end of the message.
         """
-        future = self._drop.in_worker(self._spill, self._take())
+        self._drop.in_worker(self._spill, self._take(), lambda _: self._flushed(then))
         self._flushing = True  # not before: where no worker takes it, nobody would let go of the draft
-        future.add_done_callback(lambda _: self._flushed(then))
 
     def commit(self, then: Callable[[Stored | Exception], None], queue_id: str | None = None) -> None:
         """Make the mail durable, in a file whose name has the queue id.
@@ -69,8 +68,7 @@ class Mail:
             content = self._encode(data) + self._encoder.finish()
             self._drop.submit(Job(content, None, self._names(len(content)), self._committed))
         else:
-            future = self._drop.in_worker(self._finish, data)
-            future.add_done_callback(lambda done: self._finished(done.result()))
+            self._drop.in_worker(self._finish, data, self._finished)
         self._drop.began()
 
     def abort(self) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from benno_common import log
@@ -20,6 +19,7 @@ from benno_common.durable import Committer, Directory, Draft, Job
 from benno_common.envelope import Envelope
 from benno_common.filename import FileNames
 from benno_common.mail import Mail
+from benno_common.workers import Workers
 
 WORKERS = 8
 RECHECK_SECONDS = 1.0
@@ -51,7 +51,7 @@ class MailDrop:
         self.with_envelope = with_envelope
         self.names = FileNames(labelled=label_names)
         self._died = died
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
+        self._workers = Workers(WORKERS)
         self._under_way = 0  # mails that were committed and not told of
         self._idle = asyncio.Event()
         self._jobs: list[Job] = []  # to be handed over at the end of this turn of the loop
@@ -77,7 +77,7 @@ class MailDrop:
             await self._idle.wait()
         self._committer.stop()
         await self._loop.run_in_executor(None, self._committer.join)
-        await self._loop.run_in_executor(None, self._workers.shutdown)
+        await self._loop.run_in_executor(None, self._workers.stop)
         self.directory.close()
 
     def begin(self, envelope: Envelope) -> Mail:
@@ -113,8 +113,11 @@ class MailDrop:
         if not self._under_way:
             self._idle.set()
 
-    def in_worker(self, work: Callable[[bytes], _Result], data: bytes) -> asyncio.Future[_Result]:
-        return self._loop.run_in_executor(self._workers, work, data)
+    def in_worker(
+        self, work: Callable[[bytes], _Result], data: bytes, then: Callable[[_Result], None]
+    ) -> None:
+        """Do `work`, which must not raise, with the data in a thread, then `then` on the loop."""
+        self._workers.do(work, data, then)
 
     def discard(self, draft: Draft | None) -> None:
         """Close a draft in a worker: to free what it holds, the disk may take its time."""
