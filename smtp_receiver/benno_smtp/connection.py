@@ -23,9 +23,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NoReturn, cast
 
 from aiosmtpd.smtp import SMTP
@@ -47,11 +46,6 @@ FAULT = "451 4.3.0 The mail archive has a fault; see its log"
 logging.getLogger("mail.log").setLevel(logging.CRITICAL)
 
 
-@functools.cache
-def _commands(kind: type) -> list[str]:
-    return [name for name in dir(kind) if name.startswith("smtp_")]
-
-
 class _Limits(dict[str, int]):
     """The same for all commands, known or not, and remembers none of them."""
 
@@ -62,13 +56,14 @@ class _Limits(dict[str, int]):
 class Connection(SMTP):
     """One connection.
 
-    busy: whether a mail is under way, so that a daemon that ends waits for it. in_content: whether its
-    content is what the client sends now. patience: how long the client may go on.
+    busy: whether a mail is under way, so that a daemon that ends waits for it. patience: how
+    long the client may go on.
     """
 
     command_size_limit = MAX_LINE
     command_size_limits = _Limits()
     line_length_limit = MAX_LINE  # also the size of the read buffer
+    _commands: Sequence[str] = ()
 
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
@@ -77,7 +72,6 @@ class Connection(SMTP):
         self.half_closed = False  # the client sends no more, and perhaps is gone
         self._draining = False
         self.patience = Patience(shared.limits)
-        self.in_content = False
         self.parting = False  # the last word has been said, and perhaps no other can be
         super().__init__(
             None,
@@ -90,7 +84,10 @@ class Connection(SMTP):
 
     def __dir__(self) -> Iterable[str]:
         """Where aiosmtpd looks for commands, at the begin of each connection."""
-        return _commands(type(self))
+        return self._commands
+
+    def __init_subclass__(cls) -> None:
+        cls._commands = [name for name in dir(cls) if name.startswith("smtp_")]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.client = (transport.get_extra_info("peername") or ("unknown",))[0]
@@ -100,6 +97,9 @@ class Connection(SMTP):
             transport.max_size = READ_SIZE
         self._reader: Reader = Reader(self._reader)  # type: ignore[assignment, arg-type] # all it calls
         self._writer: Replies = Replies(self._writer, self.loop)  # type: ignore[assignment, arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
 
     def eof_received(self) -> bool:
         self.half_closed = True
@@ -207,17 +207,16 @@ class Connection(SMTP):
         will be refused; None: nobody wants the content. Returns what it returned last.
         """
         reply = await take(b"") if take is not None else None
-        self.in_content = True
+        self._reader.begin_content()
         while not decoder.ended:
-            data = await self._reader.read(READ_SIZE)
+            data = await self._reader.piece()
             if not data:
                 self.hang_up()
             self.patience.octets += len(data)
             piece = decoder.feed(data)
             if take is not None:
                 reply = await take(piece)
-        self._reader.unread(decoder.rest)
-        self.in_content = False
+        self._reader.end_content(decoder.rest)
         return reply
 
     def hang_up(self) -> NoReturn:

@@ -85,7 +85,7 @@ class Watched(Connection):
             return Phase.REPLIES
         if not self._reader.is_waiting:
             return None
-        return Phase.CONTENT if self.in_content else Phase.COMMAND
+        return Phase.CONTENT if self._reader.in_content else Phase.COMMAND
 
     def _turn_away(self, reply: str) -> None:
         assert self._handler_coroutine is not None
