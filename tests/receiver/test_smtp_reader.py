@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from benno_smtp.reader import Reader
+from benno_smtp.reader import MAX_HELD, Reader
 
 LIMIT = 100
 
@@ -66,3 +66,97 @@ SEEN: dict[str, tuple[tuple[bytes, ...], list[bytes]]] = {
 @pytest.mark.parametrize(("pieces", "seen"), SEEN.values(), ids=SEEN)
 def test_lines(pieces: tuple[bytes, ...], seen: list[bytes]) -> None:
     assert read(*pieces) == seen
+
+
+class Transport(asyncio.Transport):
+    """Says whether it is read."""
+
+    reading = True
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+def streaming() -> tuple[Reader, Transport]:
+    stream, transport = asyncio.StreamReader(limit=LIMIT), Transport()
+    stream.set_transport(transport)
+    return Reader(stream), transport
+
+
+def test_content_and_commands() -> None:
+    """Content comes in its pieces, with what was there before; what is behind it is commands."""
+
+    async def content() -> None:
+        reader, transport = streaming()
+        reader.feed(b"DATA\r\none" + b"x" * 2 * LIMIT)
+        assert not transport.reading, "there is more than StreamReader holds"
+        assert await reader.readuntil() == b"DATA\r\n"
+        reader.begin_content()
+        assert reader.in_content
+        assert transport.reading
+        reader.feed(b"two")
+        assert await reader.piece() == b"one" + b"x" * 2 * LIMIT
+        assert await reader.piece() == b"two"
+        waiting = asyncio.ensure_future(reader.piece())
+        await asyncio.sleep(0)
+        assert reader.is_waiting
+        for piece in (b"three\r\n.\r\nNO", b"OP\r\nQU", b"IT\r\n"):
+            reader.feed(piece)
+        assert await waiting == b"three\r\n.\r\nNO"
+        assert not reader.is_waiting
+        reader.end_content(b"NO")
+        assert not reader.in_content
+        assert [await reader.readuntil(), await reader.readuntil()] == [b"NOOP\r\n", b"QUIT\r\n"]
+
+    asyncio.run(content())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_end_in_content(waits: bool) -> None:
+    """All that came before the client closed its side is content."""
+
+    async def content() -> list[bytes]:
+        reader, _ = streaming()
+        reader.begin_content()
+        reader.feed(b"one")
+        seen = [await reader.piece()] if waits else []
+        asking = asyncio.ensure_future(reader.piece())
+        if waits:
+            await asyncio.sleep(0)
+        reader.feed_eof()
+        return [*seen, await asking, await reader.piece()]
+
+    seen = asyncio.run(asyncio.wait_for(content(), 30))
+    assert seen == ([b"one", b"", b""] if waits else [b"one", b""])
+
+
+@pytest.mark.parametrize("by", ["piece", "end_content"])
+def test_content_is_held_within_limits(by: str) -> None:
+    """Reading stops when more than MAX_HELD octets wait, and goes on at half of it or at the end."""
+
+    async def content() -> None:
+        reader, transport = streaming()
+        reader.begin_content()
+        piece = b"x" * (MAX_HELD // 4)
+        for _ in range(4):
+            reader.feed(piece)
+        assert transport.reading
+        reader.feed(piece)
+        assert not transport.reading
+        reader.feed(piece)
+        if by == "end_content":
+            reader.end_content(b"")
+            assert transport.reading
+            return
+        for _ in range(3):
+            assert not transport.reading
+            await reader.piece()
+        assert not transport.reading
+        await reader.piece()
+        assert transport.reading
+
+    asyncio.run(content())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import receiver_daemon
+from benno_smtp.connection import Connection
 from benno_smtp.replies import MAX_GATHERED, Replies, in_our_words
 from receiver_daemon import Receiver
 from smtp import Client
@@ -179,20 +180,24 @@ def test_words() -> None:
     assert in_our_words("250 OK") == "250 OK"
 
 
-@pytest.mark.system
-def test_memory_of_a_client_that_reads_nothing(tmp_path: Path) -> None:
-    """It sends EHLO until nobody takes any more: replies are 30 times as long, and are not kept."""
-    with receiver_daemon.running(tmp_path / "inbox") as receiver, Client(receiver.port) as client:
-        before = resident(receiver.pid)
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.socket.settimeout(2)
-        with pytest.raises(TimeoutError):
-            while True:
-                client.socket.sendall(b"EHLO c\r\n" * 10_000)
-        assert resident(receiver.pid) - before < 4 * 1024
+@pytest.mark.parametrize(
+    ("reply", "stuck", "did"),
+    [
+        ("250 OK", False, []),
+        ("250 OK", True, [b"250 OK\r\n", "drain"]),
+        ("x" * MAX_GATHERED, False, [b"x" * MAX_GATHERED + b"\r\n", "drain"]),
+    ],
+    ids=["has room", "has none", "many replies"],
+)
+def test_who_reads_nothing_is_waited_for(reply: str, stuck: bool, did: list[bytes | str]) -> None:
+    """Else its replies would be kept, as many as it likes."""
 
+    async def session() -> list[bytes | str]:
+        stream = Stream()
+        session = SimpleNamespace(
+            _writer=replies_to(stream), is_stuck=stuck, _draining=False, busy=False
+        )
+        await Connection.push(cast(Connection, session), reply)
+        return [*stream.did]  # before the turn ends
 
-def resident(pid: int) -> int:
-    """Peak, in KiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])
+    assert asyncio.run(session()) == did
