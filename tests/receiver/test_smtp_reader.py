@@ -112,7 +112,7 @@ def test_content_and_commands() -> None:
         assert not reader.in_content
         assert [await reader.readuntil(), await reader.readuntil()] == [b"NOOP\r\n", b"QUIT\r\n"]
 
-    asyncio.run(content())
+    asyncio.run(asyncio.wait_for(content(), 30))
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -159,4 +159,4 @@ def test_content_is_held_within_limits(by: str) -> None:
         await reader.piece()
         assert transport.reading
 
-    asyncio.run(content())
+    asyncio.run(asyncio.wait_for(content(), 30))
