@@ -22,7 +22,7 @@ from typing import cast
 MAX_LINE = 64 * 1024
 
 # Octets of content that are held while the disk is slower than the client, and one piece more.
-MAX_HELD = 256 * 1024
+MAX_HELD = 128 * 1024
 
 _BDAT = b"BDAT"
 _UNSEEN = bytes({*range(256)} - {*range(0x21, 0x7F)})
