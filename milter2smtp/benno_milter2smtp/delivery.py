@@ -19,7 +19,10 @@ from benno_milter2smtp.wire import ConnectionLost, Wire
 FINAL_SECONDS = 600.0  # at the least, for the reply to the end of the message (RFC 5321 4.5.3.2.6)
 QUIT_SECONDS = 5.0
 
-_PIECES = 4  # of a large file, read in one go
+_BLOCK = (
+    32 * 1024
+)  # octets that are worth a system call; larger ones cost more than the calls they save
+_READ_AT_ONCE = 4  # blocks of a large file
 
 
 class Delivery:
@@ -99,14 +102,12 @@ class Delivery:
 
     async def _exchange(self, exchange: Exchange, parcel: Parcel, plan: Plan) -> list[Reply]:
         self._wire.expect_silence()
-        commands = b"".join(command + b"\r\n" for command in exchange.commands)
+        commands = b"".join([command + b"\r\n" for command in exchange.commands])
         if not exchange.content:
             self.ending = self.ending or exchange.final
             await self._wire.write(commands, self._timeout)
         else:
-            await self._send_content(
-                commands, parcel.octets(plan), small=parcel.letter.small, final=exchange.final
-            )
+            await self._send_content(commands, parcel, plan, final=exchange.final)
         seconds = max(self._timeout, FINAL_SECONDS) if exchange.final else self._timeout
         owed = len(exchange.commands) or 1
         replies = [await self._wire.reply(seconds) for _ in range(owed)]
@@ -114,23 +115,20 @@ class Delivery:
             self._broken = True
         return replies
 
-    async def _send_content(
-        self, commands: bytes, octets: Iterator[bytes], *, small: bool, final: bool
-    ) -> None:
-        """final: the last piece ends the message."""
-        if small:
+    async def _send_content(self, commands: bytes, parcel: Parcel, plan: Plan, *, final: bool) -> None:
+        """final: the last block ends the message."""
+        blocks = _blocks(commands, parcel.octets(plan))
+        written = True
+        held: list[bytes] = []  # the last block that was read
+        while written and (some := await _some(blocks, small=parcel.letter.small)):
+            *ready, last = held + some
+            held = [last]
+            written = all([await self._wire.write(block, self._timeout) for block in ready])
+        if not plan.early:  # else the commands are answered meanwhile
+            self._wire.expect_no_success()
+        if written:
             self.ending = self.ending or final
-            await self._wire.write(commands + b"".join(octets), self._timeout)
-            return
-        piece = commands
-        while following := await asyncio.to_thread(_read, octets):
-            if not await self._wire.write(piece, self._timeout):
-                self._wire.expect_no_success()
-                return
-            piece = following
-        self._wire.expect_no_success()
-        self.ending = self.ending or final
-        await self._wire.write(piece, self._timeout)
+            await self._wire.write(held[0], self._timeout)
 
     async def _reset(self) -> None:
         """Make the session ready for the next mail, or give it up."""
@@ -145,9 +143,20 @@ class Delivery:
             self.abort()
 
 
-def _read(octets: Iterator[bytes]) -> bytes:
-    """The next pieces of a large message; empty at its end."""
-    for pieces in iter(lambda: list(islice(octets, _PIECES)), []):
-        if joined := b"".join(pieces):
-            return joined
-    return b""
+def _blocks(commands: bytes, octets: Iterator[bytes]) -> Iterator[bytes]:
+    """All that is to be written, in blocks: small ones joined, large ones not copied."""
+    block = commands
+    for piece in octets:
+        block += piece
+        if len(block) >= _BLOCK:
+            yield block
+            block = b""
+    if block:
+        yield block
+
+
+async def _some(blocks: Iterator[bytes], *, small: bool) -> list[bytes]:
+    """The next blocks of a message, all where it is held in memory; none at its end."""
+    if small:
+        return list(blocks)
+    return await asyncio.to_thread(lambda: list(islice(blocks, _READ_AT_ONCE)))
