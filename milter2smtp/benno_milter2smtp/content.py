@@ -11,6 +11,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from benno_milter2smtp.newline import has_bare
+
 END_OF_DATA = b".\r\n"  # after content that ends in CRLF, or is empty (RFC 5321 4.1.1.4)
 
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -49,9 +51,7 @@ class Inspector:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self.size = 0
-        self._carriage_returns = 0
-        self._line_feeds = 0
-        self._pairs = 0
+        self._bare = 0
         self._nul = False
         self._eight_bit = False
         self._begin = b""
@@ -61,10 +61,10 @@ class Inspector:
         self._hash.update(piece)
         self._begin = self._begin or piece[:1]
         self.size += len(piece)
-        self._carriage_returns += piece.count(b"\r")
-        self._line_feeds += piece.count(b"\n")
-        self._pairs += piece.count(b"\r\n")
-        self._pairs += self._end[-1:] == b"\r" and piece[:1] == b"\n"
+        if has_bare(piece):
+            self._bare += piece.count(b"\r") + piece.count(b"\n") - 2 * piece.count(b"\r\n")
+            if self._end[-1:] == b"\r" and piece[:1] == b"\n":
+                self._bare -= 2
         self._nul = self._nul or b"\0" in piece
         self._eight_bit = self._eight_bit or not piece.isascii()
         self._end = (self._end + piece[-2:])[-2:]
@@ -73,7 +73,7 @@ class Inspector:
         return Content(
             size=self.size,
             sha256=self._hash.hexdigest(),
-            bare=self._carriage_returns + self._line_feeds - 2 * self._pairs,
+            bare=self._bare,
             nul=self._nul,
             eight_bit=self._eight_bit,
             complete=self._end in {b"", b"\r\n"},
