@@ -18,11 +18,11 @@ from benno_common import log
 from benno_common.mailfile import MailFileError
 from benno_common.service import Exit
 from benno_common.spool import Spool
-from benno_milter2smtp.backlog import Backlog
+from benno_milter2smtp.backlog import Backlog, Opened
 from benno_milter2smtp.delivery import Delivery
 from benno_milter2smtp.disposal import Begun, Disposal, Tally
 from benno_milter2smtp.outcome import Delivered, Permanent, SessionTrouble
-from benno_milter2smtp.parcel import Parcel, open_parcel
+from benno_milter2smtp.parcel import Parcel
 from benno_milter2smtp.removal import Removal
 from benno_milter2smtp.route import Crowded, NoHost, Route
 
@@ -105,9 +105,9 @@ class _Sender:
         run = self._run
         try:
             while not run.disposal.stopped:
-                name = await run.backlog.next()
-                if name is not None:
-                    await self._forward(name)
+                opened = await run.backlog.next()
+                if opened is not None:
+                    await self._forward(opened)
                 elif not run.disposal.go_on_elsewhere():
                     break
         except NoHost:
@@ -121,10 +121,10 @@ class _Sender:
         finally:
             await self._disconnect()
 
-    async def _forward(self, name: str) -> None:
-        run, begun = self._run, self._run.disposal.begin()
+    async def _forward(self, opened: Opened) -> None:
+        run, begun, name = self._run, self._run.disposal.begin(), opened.name
         try:
-            parcel = await asyncio.to_thread(open_parcel, run.spool, name)
+            parcel = opened.parcel()
             if not run.disposal.stopped:
                 await self._connect(name)
                 await self._send(parcel, begun)
