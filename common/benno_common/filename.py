@@ -49,6 +49,11 @@ def is_mail_name(name: str) -> bool:
     return size_of(name) is not None or is_old_name(name)
 
 
+def is_our_name(name: str) -> bool:
+    """Whether a file of this name is a mail of ours."""
+    return _OURS.match(name) is not None
+
+
 def is_old_name(name: str) -> bool:
     """Whether a file of this name was written by the older milter, if it is a mail file at all."""
     return _OLD.match(name) is not None and _SIZED.search(name) is None

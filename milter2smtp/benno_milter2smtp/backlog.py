@@ -98,7 +98,8 @@ class Backlog:
 
     def _some(self) -> list[str]:
         """The next, and as many more as are opened in one go."""
-        some, octets = [], 0
+        some: list[str] = []
+        octets = 0
         for name in islice(self._names, AHEAD):
             octets += size_of(name) or AHEAD_OCTETS
             if some and octets > AHEAD_OCTETS:

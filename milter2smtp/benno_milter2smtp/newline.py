@@ -1,4 +1,4 @@
-"""Whether octets have a bare CR or LF, in one pass: counting CR, LF and CRLF takes three, and thrice as long.
+"""Whether octets have a bare CR or LF, in one pass: to count CR, LF and CRLF takes three times as long.
 
 Python's decoder of line ends remembers which it has seen. It is of `io`, but does no I/O.
 """
