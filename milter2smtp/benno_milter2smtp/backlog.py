@@ -108,10 +108,10 @@ class Backlog:
         return some
 
     async def _open(self, names: list[str]) -> None:
-        self._stale = asyncio.get_running_loop().time() + AHEAD_SECONDS
         opened = await asyncio.to_thread(lambda: [Opened(self._spool, name) for name in names])
         if list(islice(self._names, len(names))) == names:  # else other mails come first now
             self._opened.extend(opened)
+            self._stale = asyncio.get_running_loop().time() + AHEAD_SECONDS
 
     async def _list(self) -> None:
         window = await asyncio.to_thread(self._window)

@@ -19,9 +19,7 @@ from benno_milter2smtp.wire import ConnectionLost, Wire
 FINAL_SECONDS = 600.0  # at the least, for the reply to the end of the message (RFC 5321 4.5.3.2.6)
 QUIT_SECONDS = 5.0
 
-_BLOCK = (
-    32 * 1024
-)  # octets that are worth a system call; larger ones cost more than the calls they save
+_BLOCK = 32 * 1024  # octets that are worth a system call; to copy more costs more than it saves
 _READ_AT_ONCE = 4  # blocks of a large file
 
 
