@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benno_common import spool as spool_module
 from benno_common.durable import Directory
 from benno_common.envelope import Envelope
 from benno_common.filename import FileNames
@@ -104,6 +105,39 @@ def test_window_after_window(inbox: Path, opened: Directory, spool: Spool) -> No
     assert first + second + third == names
     assert spool.window(third[-1], size=10) == []
     assert spool.window(size=1) == [numbered(-1)]
+
+
+def test_windows_of_any_size(inbox: Path, spool: Spool) -> None:
+    """Names of the older milter are not passed over, wherever they sort and are listed."""
+    old = ["1800000000.000000.x.S=1.eml.eml", "1800000000.eml", "arch.Xy3zA9", "zzz.eml"]
+    names = [*old, *map(numbered, range(100))]
+    seed = random.randrange(10**9)
+    for name in random.Random(seed).sample([*names, "2.no.mail.S=1.eml"], len(names) + 1):
+        (inbox / name).touch()
+    for size in (1, 3, 10):
+        listed: list[str] = []
+        while window := spool.window(listed[-1] if listed else None, size=size):
+            listed += window
+        assert listed == names, f"seed {seed}"
+    assert spool.foreign == {"2.no.mail.S=1.eml"}
+
+
+def test_what_a_window_leaves_out_is_hardly_looked_at(
+    inbox: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = random.randrange(10**9)
+    for name in random.Random(seed).sample([numbered(second) for second in range(1000)], 1000):
+        (inbox / name).touch()
+    looked: list[str] = []
+    age = spool_module._age
+
+    def watched(name: str) -> str:
+        looked.append(name)
+        return age(name)
+
+    monkeypatch.setattr(spool_module, "_age", watched)
+    assert spool.window(size=10) == [numbered(second) for second in range(10)]
+    assert len(looked) < 400, f"seed {seed}"
 
 
 def test_files_of_the_older_milter_come_first(inbox: Path, spool: Spool) -> None:
