@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from benno_common import log
+
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
 
@@ -69,5 +71,8 @@ class Workers:
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
-            task()
+            try:
+                task()
+            except Exception as error:  # noqa: BLE001 - the thread is there for other mails, too
+                log.unexpected(None, error)
             del task  # nothing of it is held while we wait for the next
