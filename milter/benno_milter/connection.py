@@ -1,9 +1,9 @@
 """One connection from the MTA: socket -> wire -> message -> maildrop -> reply.
 
-The callbacks only translate. While a piece of a mail is being flushed, nothing more is read. While a
-mail is being made durable, reading goes on, so that it is seen if the MTA leaves; but nothing of what
-comes is looked at before the mail was answered. A mail whose end has come is kept, whoever is still
-there.
+The callbacks only translate. While a piece of a mail is being flushed, or a mail is being made durable,
+reading goes on: the next piece is there when it is wanted, and it is seen if the MTA leaves. But
+nothing of what comes is looked at before, and little is kept. A mail whose end has come is kept,
+whoever is still there.
 
 A fault of our own is logged and answered 451 at the end of the message. Nothing is ever answered
 positively but a mail that is durable.
@@ -27,7 +27,7 @@ from benno_milter.shared import Pending, Shared, log_refusal, refusal_of
 ANSWER_SECONDS = 240.0  # Postfix waits 300 s (milter_content_timeout), Sendmail 5 min (E:5m)
 PROGRESS_SECONDS = 10.0
 
-# What may wait in memory while a mail is being made durable; an honest MTA sends nothing then.
+# What may wait in memory meanwhile, and what is read at once; at the end of a mail an honest MTA waits.
 MAX_WAITING = 64 * 1024
 
 # One buffer for all connections: what the loop read is taken out of it before it reads again.
@@ -133,8 +133,8 @@ class Connection(asyncio.BufferedProtocol):
         self._throttle()
 
     def _throttle(self) -> None:
-        crowded = self._pending is not None and self._wire.waiting > MAX_WAITING
-        if self._flushing or self._clogged or crowded:
+        busy = self._pending is not None or self._flushing is not None
+        if self._clogged or (busy and self._wire.waiting > MAX_WAITING):
             self._transport.pause_reading()
             return
         self._transport.resume_reading()
