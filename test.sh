@@ -2,7 +2,7 @@
 # Lint, types and all tests. Sets itself up; run it as often as you like.
 #
 #   ./test.sh              everything; as root on Debian it installs the system packages it needs
-#   ./test.sh quick        no real MTA, no root, nothing slow: under 30 seconds
+#   ./test.sh quick        no real MTA, no root, nothing slow: about a minute
 #   ./test.sh machines     whole Debian machines, booted, with the packages; as root on Debian, 15 minutes.
 #                          Where the kernel lacks what they need it says so, by name, and SKIPPED, with exit code
 #                          0; where a program or the permission is missing, it fails.

@@ -65,7 +65,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bench/run", description=__doc__)
     add = parser.add_argument
-    add("quick", nargs="?", choices=["quick"], help="a first impression, in less than two minutes")
+    add("quick", nargs="?", choices=["quick"], help="a first impression, in two to three minutes")
     add(
         "--only",
         nargs="+",

@@ -2,9 +2,9 @@
 
 `MailDrop.begin(envelope)` makes it; pieces are given to `write()`, and `commit()` makes it durable. A
 small mail stays in memory and is handed whole to the committer thread. A larger one is flushed piece by
-piece by one of a few worker threads while the connection it comes from is not read (`write()` says
-when), synced there too, and joins the committer's batch only to be linked, so that a sync of 50 MB
-holds up no batch. Memory is therefore bounded by connections times FLUSH_SIZE.
+piece by one of a few worker threads (`write()` says when), synced there too, and joins the committer's
+batch only to be linked, so that a sync of 50 MB holds up no batch. It takes nothing while a piece is
+flushed, so that it holds FLUSH_SIZE; how much more is read meanwhile is for the connection to bound.
 """
 
 from __future__ import annotations

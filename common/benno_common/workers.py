@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 
 
 class Workers:
-    """So many threads at the most, begun as they are needed. Used on the loop only."""
+    """So many threads at the most, one begun with each of the first tasks. Used on the loop only."""
 
     def __init__(self, number: int) -> None:
         self._number = number
