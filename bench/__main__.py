@@ -8,13 +8,12 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench import image, report
+from bench import image, place, report
 from bench.report import Row
 from bench.setting import Setting
 
@@ -35,7 +34,7 @@ def main() -> int:
         disk = given.directory or Path("/var/tmp")
         if given.image:
             disk = stack.enter_context(image.mounted(disk))
-        directory, ram = (stack.enter_context(_place(below)) for below in (disk, Path("/dev/shm")))
+        directory, ram = (stack.enter_context(place.made(below)) for below in (disk, Path("/dev/shm")))
         setting = Setting(
             quick=given.quick == "quick",
             rounds=given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS),
@@ -94,13 +93,6 @@ def _kept(rows: list[Row], measured: Iterator[Row]) -> Iterator[Row]:
     for row in measured:
         rows.append(row)
         yield row
-
-
-@contextmanager
-def _place(below: Path) -> Iterator[Path]:
-    """A new directory, removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="bench.", dir=below) as made:
-        yield Path(made)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 
+from bench.place import clear
 from bench.report import Row, compared
 from bench.rounds import Sample, compare
-from bench.setting import Setting, clear
+from bench.setting import Setting
 
 KIB, MIB = 1 << 10, 1 << 20
 _ONE_BY_ONE = "one by one"

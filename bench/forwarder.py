@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import mta, receivers, spool
+from bench import mta, place, receivers, spool
 from bench.report import Row, at_least, compared
 from bench.rounds import Run, Sample, compare
 from bench.sending import KIB, MB, Load, send, send_by_smtp_source
@@ -54,7 +54,7 @@ class _Way:
         send(self.setting, server.port, load)
         server.release()
         self.empty()
-        receivers.rest(server.root)
+        place.rest(server.root)
         return Sample(load.mails, server.send_on(load.mails), octets=load.mails * load.size)
 
     def after(self, run: Run) -> Run:
@@ -72,15 +72,15 @@ def measure(setting: Setting) -> Iterator[Row]:
     disk, ram = setting.directory / SUBJECT, setting.ram / SUBJECT
     small, large = Load(setting.either(1000, 5000), 4 * KIB, 8), Load(setting.either(40, 400), MB, 8)
     yield from _calls(setting)
-    places = [("spool in memory, inbox on disk", ram, disk)]
+    ways = [("spool in memory, inbox on disk", ram, disk)]
     if not setting.quick:
-        places.append(("spool on disk, inbox in memory", disk, ram))
-        places.append(("both on one disk", disk, disk))
-    for place, spooled, imported in places:
+        ways.append(("spool on disk, inbox in memory", disk, ram))
+        ways.append(("both on one disk", disk, disk))
+    for where, spooled, imported in ways:
         with receivers.benno_smtp(disk / "benno-smtp", imported / "inbox") as receiver:
             way = _Way(setting, spooled, receiver.port, receiver.empty)
             for load in (small, large):
-                yield from _compared(way, load, place)
+                yield from _compared(way, load, where)
     if setting.quick:
         return
     with receivers.smtp_sink() as port:
@@ -88,8 +88,8 @@ def measure(setting: Setting) -> Iterator[Row]:
         yield from _compared(way, small, "spool in memory, into smtp-sink")
 
 
-def _compared(way: _Way, load: Load, place: str) -> Iterator[Row]:
-    work, into_sink = f"{load}, {place}", "smtp-sink" in place
+def _compared(way: _Way, load: Load, where: str) -> Iterator[Row]:
+    work, into_sink = f"{load}, {where}", "smtp-sink" in where
     once, bdat = replace(load, each=1), replace(load, bdat=True)
     contenders: dict[str, Run] = {
         OURS: partial(way.forward, load),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench import milters, mta, receivers, spool
+from bench import milters, mta, place, receivers, spool
 from bench.report import Row, compared
 from bench.rounds import Comparison, Run, Sample, compare
 from bench.sending import KIB, MB, Load, send
@@ -44,7 +44,7 @@ class _Journey:
         receivers.empty(self.spool)
         accepted = send(self.setting, self.server.port, load)
         self.server.empty()  # the mail's recipients are not what is measured
-        receivers.rest(self.spool)
+        place.rest(self.spool)
         log = self.setting.ram / "forwarder.log"
         forwarded = spool.forward(
             self.spool, self.receiver.port, load.mails, connections=_CONNECTIONS, log=log
@@ -85,8 +85,8 @@ def measure(setting: Setting) -> Iterator[Row]:
 
 def _relay(setting: Setting, first: mta.Server, archive: receivers.Receiver, load: Load) -> Sample:
     archive.empty()
-    receivers.rest(first.root)
+    place.rest(first.root)
     accepted = send(setting, first.port, load)
     first.release()
-    receivers.rest(first.root)
+    place.rest(first.root)
     return Sample(load.mails, accepted.seconds + first.send_on(load.mails))

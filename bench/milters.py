@@ -58,7 +58,7 @@ class Milter:
         return f"unix:{self.address}" if "/" in self.address else f"inet:127.0.0.1:{self.address}"
 
     def empty(self) -> None:
-        """Remove what it has kept, and let the disk come to rest."""
+        """Take away what it has kept, and let the disk come to rest."""
         receivers.empty(self.spool)
 
     def count(self) -> int:

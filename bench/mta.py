@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import process
+from bench import place, process
 from bench.logfile import Count
 
 HELD = "smtpd_end_of_data_restrictions = check_client_access static:HOLD\n"
@@ -116,10 +116,9 @@ class Server:
         return time.monotonic() - began
 
     def empty(self) -> None:
-        """Wait until nothing is on its way, and remove what is held."""
+        """Wait until nothing is on its way, and take away what is held."""
         process.wait_for(lambda: not self.files("incoming", "active"), "an empty queue", 600)
-        for path in self.files("hold"):
-            path.unlink()
+        place.put_away(self.files("hold"))
 
 
 def missing() -> str | None:

@@ -6,14 +6,13 @@ Each is a context: a Receiver that runs, in a directory of its own, until the co
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import mta, process
+from bench import mta, place, process
 from bench.setting import PEERS, command, environment
 
 _CONFIGURATION = """\
@@ -26,7 +25,7 @@ hostname = "archive.example"
 
 @dataclass(frozen=True)
 class Receiver:
-    """port: of loopback. empty: removes all that it stored, and lets the disk come to rest."""
+    """port: of loopback. empty: takes all away that it stored, and lets the disk come to rest."""
 
     port: int
     daemon: process.Daemon
@@ -65,7 +64,7 @@ def postfix(root: Path, afterwards: str = mta.HELD) -> Iterator[Receiver]:
 
         def empty_queue() -> None:
             server.empty()
-            rest(root)
+            place.rest(root)
 
         yield Receiver(server.port, server.daemon, empty_queue)
 
@@ -80,10 +79,9 @@ def smtp_sink() -> Iterator[int]:
 
 
 def empty(directory: Path) -> None:
-    """Remove the mail files, not the directory, which a daemon knows; let the disk come to rest."""
-    for path in directory.glob("*.eml"):
-        path.unlink()
-    rest(directory)
+    """Take the mail files away, not the directory, which a daemon knows; let the disk come to rest."""
+    place.put_away(directory.glob("*.eml"))
+    place.rest(directory)
 
 
 def greets(port: int) -> bool:
@@ -93,8 +91,3 @@ def greets(port: int) -> bool:
             return client.recv(512).startswith(b"220")
     except OSError:
         return False
-
-
-def rest(directory: Path) -> None:
-    """Let the disk come to rest: no run pays for the one before."""
-    subprocess.run(["sync", "-f", str(directory)], check=True)

@@ -4,14 +4,12 @@ def measure(setting: Setting) -> Iterator[Row]:
     spool = setting.directory / "spool"      # on a disk
     mails = setting.either(500, 5000)        # quick, complete
     ...
-    clear(spool)                             # between two runs, before the clock starts
+    place.clear(spool)                       # between two runs, before the clock starts
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +53,3 @@ def environment() -> dict[str, str]:
     parts = [str(ROOT / part) for part in ("common", "milter", "milter2smtp", "smtp_receiver")]
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": os.pathsep.join(parts)}
-
-
-def clear(*directories: Path) -> None:
-    """Make directories new and empty, and let the disk come to rest: no run pays for the one before."""
-    for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-    for parent in {directory.parent for directory in directories}:
-        subprocess.run(["sync", "-f", str(parent)], check=True)

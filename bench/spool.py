@@ -11,9 +11,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.place import clear
 from bench.process import Calls, add_calls
 from bench.rounds import Sample
-from bench.setting import clear, command, environment
+from bench.setting import command, environment
 
 _BLOCK = b"X-REAL-MAILFROM: <sender@example.org>\r\nX-REAL-RCPTTO: <recipient@example.net>\r\n"
 _HEADER = b"".join(b"X-Header-%d: as long as they are, mostly; some more\r\n" % n for n in range(11))

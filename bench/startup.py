@@ -17,9 +17,10 @@ from statistics import median
 from bench import milters, mta, receivers, spool
 from bench.memory import IDLE, MIB, resident
 from bench.milters import Milter
+from bench.place import clear
 from bench.receivers import Receiver
 from bench.report import Row, at_most
-from bench.setting import Setting, clear
+from bench.setting import Setting
 
 SUBJECT = "startup"
 Start = Callable[[Path], AbstractContextManager[Receiver | Milter]]
