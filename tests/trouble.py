@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -87,14 +88,17 @@ class Trouble:
         service.start()
 
     def _fill(self, disk: Disk) -> None:
-        directory = disk.path / "lost+found"
-        directory.mkdir(exist_ok=True)
-        ballast = directory / "ballast"
+        ballast = disk.path / "lost+found" / "ballast"
         try:
+            ballast.parent.mkdir(exist_ok=True)
             _allocate(ballast, disk)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # mails have filled it already
+                raise
+        try:
             self._pause()
         finally:
-            ballast.unlink()
+            ballast.unlink(missing_ok=True)
 
     def _cut_power_of_spool(self) -> None:
         """Of the mail server, on which milter and forwarder run."""
