@@ -17,6 +17,9 @@ from typing import TypeVar
 
 _Value = TypeVar("_Value")
 
+# What the units of both daemons and benno-export2archive set.
+_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "8388608", "MALLOC_MMAP_THRESHOLD_": "4194304"}
+
 ROOT = Path(__file__).parent.parent
 SOURCES = Path(__file__).parent / "src"
 PEERS = Path(__file__).parent / "peers"
@@ -49,7 +52,9 @@ def command(package: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """For the processes that are measured: the packages of the source tree, compiled once."""
+    """For the processes that are measured: as the units have it, and the packages of the source tree,
+    compiled once.
+    """
     parts = [str(ROOT / part) for part in ("common", "milter", "milter2smtp", "smtp_receiver")]
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPATH": os.pathsep.join(parts)}
+    return {**kept, **_MEMORY, "PYTHONPATH": os.pathsep.join(parts)}

@@ -19,7 +19,7 @@ from typing import cast
 from benno_common.envelope import Envelope
 from benno_common.log import Stored
 from benno_common.mail import FLUSH_SIZE
-from benno_common.maildrop import MailDrop
+from benno_common.maildrop import SMALLEST_PIECE, MailDrop
 from benno_common.networks import Networks
 from benno_milter.connection import Connection
 from benno_milter.shared import Shared
@@ -118,6 +118,7 @@ class HandDrop:
         self.mails: list[HandMail] = []
         self.refused: tuple[str, str] | None = None
         self.faults: dict[str, Exception] = {}
+        self.piece = SMALLEST_PIECE
 
     def begin(self, envelope: Envelope) -> HandMail:
         self.fail_at("begin")

@@ -4,7 +4,7 @@
 small mail stays in memory and is handed whole to the committer thread. A larger one is flushed piece by
 piece by one of a few worker threads (`write()` says when), synced there too, and joins the committer's
 batch only to be linked, so that a sync of 50 MB holds up no batch. It takes nothing while a piece is
-flushed, so that it holds FLUSH_SIZE; how much more is read meanwhile is for the connection to bound.
+flushed, so that it holds one piece; how much more is read meanwhile is for the connection to bound.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benno_common.mailfile import Encoder
 if TYPE_CHECKING:
     from benno_common.maildrop import MailDrop
 
-FLUSH_SIZE = 64 * 1024
+FLUSH_SIZE = 64 * 1024  # octets that are held before a mail is a large one
 
 
 class Mail:
@@ -36,17 +36,19 @@ class Mail:
         self._hash = hashlib.sha256()
         self._parts: list[bytes] = []
         self._held = 0
+        self._limit = FLUSH_SIZE  # of what is held
         self._size = 0
         self._draft: Draft | None = None
         self._error: Exception | None = None
         self._flushing = False
         self._dropped = False
+        self._large = False
 
     def write(self, data: bytes) -> bool:
         """Take a piece of the message. True: enough is held, flush() before the next piece."""
         self._parts.append(data)
         self._held += len(data) + 64  # what a piece takes besides its octets
-        return self._held >= FLUSH_SIZE
+        return self._held >= self._limit
 
     def flush(self, then: Callable[[], None]) -> None:
         """Write what is held in a worker thread, then call `then` on the loop.
@@ -55,6 +57,8 @@ class Mail:
         """
         self._drop.in_worker(self._spill, self._take(), lambda _: self._flushed(then))
         self._flushing = True  # not before: where no worker takes it, nobody would let go of the draft
+        self._be_large(True)
+        self._limit = self._drop.piece
 
     def commit(self, then: Callable[[Stored | Exception], None], queue_id: str | None = None) -> None:
         """Make the mail durable, in a file whose name has the queue id.
@@ -74,6 +78,7 @@ class Mail:
     def abort(self) -> None:
         """Forget the mail: nothing of it will ever be visible."""
         self._dropped = True
+        self._be_large(False)
         self._parts.clear()
         if not self._flushing:
             self._drop.discard(self._draft)
@@ -137,6 +142,7 @@ class Mail:
             self._tell(Stored(job.stored, self._size, digest, self._encoder.escaped))
 
     def _tell(self, outcome: Stored | Exception) -> None:
+        self._be_large(False)
         self._drop.ended()
         try:
             self._then(outcome)
@@ -149,6 +155,10 @@ class Mail:
             self._drop.discard(self._draft)
         else:
             then()
+
+    def _be_large(self, large: bool) -> None:
+        self._drop.large += large - self._large
+        self._large = large
 
     def _names(self, size: int) -> Callable[[], str]:
         return lambda: self._drop.names.new(self._envelope.sender, size, self._queue_id)

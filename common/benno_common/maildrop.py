@@ -22,6 +22,10 @@ from benno_common.mail import Mail
 from benno_common.workers import Workers
 
 WORKERS = 8
+
+# Pieces of large mails. To hand one to a worker and back takes 0.2 to 0.5 ms of CPU, whatever its size.
+SMALLEST_PIECE, LARGEST_PIECE = 64 * 1024, 256 * 1024  # octets
+PIECES = 8 * 1024 * 1024  # octets of all together, above the smallest
 RECHECK_SECONDS = 1.0
 NO_SPACE = "452 4.3.1 The mail archive is short of space"
 
@@ -53,6 +57,7 @@ class MailDrop:
         self._died = died
         self._workers = Workers(WORKERS)
         self._under_way = 0  # mails that were committed and not told of
+        self.large = 0  # mails that are written piece by piece
         self._idle = asyncio.Event()
         self._jobs: list[Job] = []  # to be handed over at the end of this turn of the loop
         self._next_recheck = 0.0
@@ -96,6 +101,11 @@ class MailDrop:
             self.recheck()
             return NO_SPACE, f"{size} octets are announced, there is room for {committer.room}"
         return None
+
+    @property
+    def piece(self) -> int:
+        """Octets of a large mail that are written at once: the more mails are large, the fewer."""
+        return max(SMALLEST_PIECE, min(LARGEST_PIECE, PIECES // max(1, self.large)))
 
     def recheck(self) -> None:
         """Have the committer look at the disk, at most once a second."""

@@ -2,8 +2,8 @@
 
 The callbacks only translate. While a piece of a mail is being flushed, or a mail is being made durable,
 reading goes on: the next piece is there when it is wanted, and it is seen if the MTA leaves. But
-nothing of what comes is looked at before, and little is kept. A mail whose end has come is kept,
-whoever is still there.
+nothing of what comes is looked at before, and no more is kept than a piece. A mail whose end has come
+is kept, whoever is still there.
 
 A fault of our own is logged and answered 451 at the end of the message. Nothing is ever answered
 positively but a mail that is durable.
@@ -20,6 +20,7 @@ from typing import cast
 from benno_common import log
 from benno_common.envelope import Envelope
 from benno_common.mail import Mail
+from benno_common.maildrop import LARGEST_PIECE
 from benno_milter import event as events
 from benno_milter import message, protocol, wire
 from benno_milter.shared import Pending, Shared, log_refusal, refusal_of
@@ -27,11 +28,8 @@ from benno_milter.shared import Pending, Shared, log_refusal, refusal_of
 ANSWER_SECONDS = 240.0  # Postfix waits 300 s (milter_content_timeout), Sendmail 5 min (E:5m)
 PROGRESS_SECONDS = 10.0
 
-# What may wait in memory meanwhile, and what is read at once; at the end of a mail an honest MTA waits.
-MAX_WAITING = 64 * 1024
-
 # One buffer for all connections: what the loop read is taken out of it before it reads again.
-_BUFFER = memoryview(bytearray(64 * 1024))
+_BUFFER = memoryview(bytearray(LARGEST_PIECE))
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -64,7 +62,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's interface
-        return _BUFFER
+        return _BUFFER[: self._shared.drop.piece]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._wire.receive(_BUFFER[:nbytes])
@@ -134,7 +132,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _throttle(self) -> None:
         busy = self._pending is not None or self._flushing is not None
-        if self._clogged or (busy and self._wire.waiting > MAX_WAITING):
+        if self._clogged or (busy and self._wire.waiting > self._shared.drop.piece):
             self._transport.pause_reading()
             return
         self._transport.resume_reading()

@@ -22,7 +22,7 @@ from benno_common.envelope import Envelope
 from benno_common.filename import size_of
 from benno_common.log import Stored
 from benno_common.mail import FLUSH_SIZE, Mail
-from benno_common.maildrop import MailDrop
+from benno_common.maildrop import LARGEST_PIECE, SMALLEST_PIECE, MailDrop
 from committing import SECONDS, descriptors
 from load import send
 from waiting import wait_for
@@ -173,6 +173,33 @@ def test_says_when_enough_is_held(inbox: Path) -> None:
 
     on_a_loop(inbox, story)
     assert kept(inbox) == []
+
+
+def test_the_more_mails_are_large_the_smaller_the_pieces(inbox: Path) -> None:
+    async def story(drop: MailDrop) -> None:
+        mails = [drop.begin(ENVELOPE) for _ in range(200)]
+        pieces = []
+        for mail in mails:
+            await fill(mail, b"x" * FLUSH_SIZE, FLUSH_SIZE)
+            pieces.append(drop.piece)
+            assert not mail.write(b"x" * (drop.piece - 65))
+            assert mail.write(b"x")
+        assert [pieces[number - 1] for number in (1, 32, 64, 128, 200)] == [
+            LARGEST_PIECE,
+            LARGEST_PIECE,
+            LARGEST_PIECE // 2,
+            SMALLEST_PIECE,
+            SMALLEST_PIECE,
+        ]
+        assert sorted(pieces, reverse=True) == pieces
+        for mail in mails[::2]:
+            mail.abort()
+        await asyncio.gather(*[committed(mail) for mail in mails[1::2]])
+        assert drop.piece == LARGEST_PIECE
+        assert drop.large == 0
+
+    on_a_loop(inbox, story)
+    assert len(kept(inbox)) == 100
 
 
 def test_two_hundred_mails_at_once(inbox: Path) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.system
 
 NOT_STORED = "451 4.3.0 The mail archive could not store this mail"
 SMALL = b"hello\r\n"
-LARGE = b"x" * 300_000
+LARGE = b"x" * 600_000
 
 # Where each call of a small and of a large mail is made, and what may come of it.
 CALLS = {

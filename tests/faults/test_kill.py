@@ -23,7 +23,7 @@ from tally import Tally
 pytestmark = pytest.mark.system
 
 SMALL = b"hello\r\n"
-LARGE = b"x" * 300_000
+LARGE = b"x" * 600_000
 FILES = "openat,write,fadvise64,fdatasync,linkat,fsync,newfstatat,close"
 TALK = "accept4,recvfrom,sendto,write"
 

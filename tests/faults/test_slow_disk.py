@@ -25,7 +25,7 @@ from waiting import wait_for
 pytestmark = pytest.mark.system
 
 SMALL = b"hello\r\n"
-LARGE = b"x" * 300_000
+LARGE = b"x" * 600_000
 SENDER, RECIPIENTS = b"<a@b>", [b"<c@d>", b"<e@f>"]
 
 

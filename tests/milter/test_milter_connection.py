@@ -11,9 +11,9 @@ import pytest
 
 import daemon
 from benno_common.mail import FLUSH_SIZE
-from benno_common.maildrop import MailDrop
+from benno_common.maildrop import SMALLEST_PIECE, MailDrop
 from benno_common.networks import Networks
-from benno_milter.connection import MAX_WAITING, Connection
+from benno_milter.connection import Connection
 from benno_milter.shared import Shared
 from milter_hand import CONTENT, ENVELOPE, MESSAGE, NOT_STORED, NOT_UNDERSTOOD, WHOLE, C, Hand, hand
 from milter_packets import (
@@ -266,7 +266,7 @@ def test_the_end_is_not_undone(mta: Hand, last: bytes) -> None:
 
 def test_what_waits_is_bounded(mta: Hand) -> None:
     mta.send(WHOLE)
-    junk = mail(b"<a@b>") + rcpt(b"<c@d>") + body(b"x" * MAX_WAITING)
+    junk = mail(b"<a@b>") + rcpt(b"<c@d>") + body(b"x" * SMALLEST_PIECE)
     mta.send(junk)
     assert not mta.transport.reading
     mta.drop.mails[0].keep()

@@ -20,7 +20,7 @@ from waiting import wait_for
 pytestmark = pytest.mark.slow
 
 SMALL = b"Subject: small\r\n\r\nbody\r\n"
-LARGE = b"Subject: large\r\n\r\n" + b"x" * 300_000 + b"\r\n"
+LARGE = b"Subject: large\r\n\r\n" + b"x" * 600_000 + b"\r\n"
 # Commands, if anybody takes them for such.
 EVIL = b"RSET\r\nMAIL FROM:<evil@b>\r\nRCPT TO:<evil@d>\r\nBDAT 4 LAST\r\nevil\r\n"
 GOOD = (b"a@b", (b"c@d",), SMALL)
@@ -84,8 +84,8 @@ def see_that_all_is_well(receiver: Faulty, client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("place", "size"),
-    [(place, size) for place in FIRST_PLACES + PLACES for size in (0, 300_000)]
-    + [(place, 300_000) for place in LARGE_PLACES],
+    [(place, size) for place in FIRST_PLACES + PLACES for size in (0, 600_000)]
+    + [(place, 600_000) for place in LARGE_PLACES],
 )
 def test_fault_in_data(receiver: Faulty, place: str, size: int) -> None:
     with Client(receiver.port) as client:
