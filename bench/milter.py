@@ -107,7 +107,7 @@ def _sink(setting: Setting) -> Iterator[Row]:
 
 def _cost(setting: Setting, name: str, connections: int) -> Row:
     """What a mail takes on the disk: counted in one run, and the switches in another, undisturbed."""
-    work = Work(setting.either(20, 40) * connections, 4 * KIB, connections)
+    work = Work(setting.either(5, 40) * connections, 4 * KIB, connections)
     more = replace(
         work, mails=max(work.mails, setting.either(1000, 2000))
     )  # so that the start counts for little
