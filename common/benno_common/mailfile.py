@@ -59,11 +59,19 @@ class Grammar:
     suspect: re.Pattern[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        words = (*self.names, self.prefix.upper())
+        words = sorted({*self.names, self.prefix.upper()})
         length = min(4, self.head, *map(len, words))
-        visible = b"|".join(sorted({re.escape(word[:length]) for word in words}))
-        hidden = rb"[^\r\n]{0,%d}[^\r\n\x21-\x7e]" % (length - 1)
-        pattern = rb"[\r\n]((?i:" + visible + rb"|" + hidden + rb")[^\r\n]*)"
+        begin = b"|".join(re.escape(word[:length]) for word in words)
+        first = b"|".join(re.escape(word[:1]) for word in words)
+        hidden = rb"[^\r\n\x21-\x7e]"
+        lines = (
+            begin,
+            hidden + rb"+(?:" + first + rb")",
+            hidden + rb"*\xc4",  # perhaps a letter I
+            rb"(?:" + first + rb")[^\r\n]{0,%d}" % max(0, length - 2) + hidden,
+            hidden + rb"{%d}" % self.head,  # nothing that is seen
+        )
+        pattern = rb"[\r\n]((?i:" + b"|".join(lines) + rb")[^\r\n]*)"
         object.__setattr__(self, "suspect", re.compile(pattern))
 
     def escapes(self, head: bytes, *, first: bool) -> bool:
