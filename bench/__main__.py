@@ -45,26 +45,34 @@ def main() -> int:
         machine = report.machine(directory)
         print(*(f"{name}: {value}" for name, value in machine.items()), sep="\n")
         began = time.monotonic()
-        for line in report.lines(_kept(rows, _measured(given.only, setting))):
-            print(line, flush=True)
-        seconds = time.monotonic() - began
-    print(f"\n{seconds:.0f} s, load average {os.getloadavg()[0]:.2f}")
-    if given.json:
-        result = {
-            "machine": machine,
-            "quick": setting.quick,
-            "rounds": setting.rounds,
-            "seconds": round(seconds),
-            "rows": [report.as_json(row) for row in rows],
-        }
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
+        try:
+            for line in report.lines(_kept(rows, _measured(given.only, setting))):
+                print(line, flush=True)
+        finally:  # of what was measured so far, too
+            seconds = time.monotonic() - began
+            print(f"\n{seconds:.0f} s, load average {os.getloadavg()[0]:.2f}")
+            if given.json:
+                given.json.write_text(_result(machine, setting, seconds, rows))
     return 0
+
+
+def _result(machine: dict[str, object], setting: Setting, seconds: float, rows: list[Row]) -> str:
+    """In JSON."""
+    result = {
+        "machine": machine,
+        "load average at the end": os.getloadavg(),
+        "quick": setting.quick,
+        "rounds": setting.rounds,
+        "seconds": round(seconds),
+        "rows": [report.as_json(row) for row in rows],
+    }
+    return json.dumps(result, indent=1) + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bench/run", description=__doc__)
     add = parser.add_argument
-    add("quick", nargs="?", choices=["quick"], help="a first impression, in two to three minutes")
+    add("quick", nargs="?", choices=["quick"], help="a first impression, within two minutes")
     add(
         "--only",
         nargs="+",

@@ -19,6 +19,7 @@ taken, and `level` says what they are worth. Nothing is assumed about how the ra
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -91,12 +92,11 @@ class Comparison:
 
 
 def compare(contenders: Mapping[str, Run], rounds: int) -> Comparison:
-    """Let each have its turn in each round."""
+    """Let each have its turn in each round, in an order of chance, which is the same in each run."""
     names = list(contenders)
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in random.Random(number).sample(names, len(names)):
             samples[name].append(contenders[name]())
     return Comparison(samples)
 

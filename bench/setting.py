@@ -18,7 +18,7 @@ from typing import TypeVar
 _Value = TypeVar("_Value")
 
 # What the units of both daemons and benno-export2archive set.
-_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "8388608", "MALLOC_MMAP_THRESHOLD_": "4194304"}
+MEMORY = {"MALLOC_TRIM_THRESHOLD_": "8388608", "MALLOC_MMAP_THRESHOLD_": "4194304"}
 
 ROOT = Path(__file__).parent.parent
 SOURCES = Path(__file__).parent / "src"
@@ -57,4 +57,4 @@ def environment() -> dict[str, str]:
     """
     parts = [str(ROOT / part) for part in ("common", "milter", "milter2smtp", "smtp_receiver")]
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, **_MEMORY, "PYTHONPATH": os.pathsep.join(parts)}
+    return {**kept, **MEMORY, "PYTHONPATH": os.pathsep.join(parts)}

@@ -18,7 +18,6 @@ from typing import cast
 
 from benno_common.envelope import Envelope
 from benno_common.log import Stored
-from benno_common.mail import FLUSH_SIZE
 from benno_common.maildrop import SMALLEST_PIECE, MailDrop
 from benno_common.networks import Networks
 from benno_milter.connection import Connection
@@ -67,7 +66,7 @@ class HandMail:
         assert not self.flushing, "more is written while it is flushed"
         self.message += data
         self._held += len(data)
-        return self._held >= FLUSH_SIZE
+        return self._held >= SMALLEST_PIECE
 
     def flush(self, then: Callable[[], None]) -> None:
         self._drop.fail_at("flush")

@@ -5,6 +5,7 @@ small mail stays in memory and is handed whole to the committer thread. A larger
 piece by one of a few worker threads (`write()` says when), synced there too, and joins the committer's
 batch only to be linked, so that a sync of 50 MB holds up no batch. It takes nothing while a piece is
 flushed, so that it holds one piece; how much more is read meanwhile is for the connection to bound.
+How large a piece is depends on how many mails are under way, and so does what is a small mail.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from benno_common.mailfile import Encoder
 if TYPE_CHECKING:
     from benno_common.maildrop import MailDrop
 
-FLUSH_SIZE = 64 * 1024  # octets that are held before a mail is a large one
-
 
 class Mail:
     """Made by MailDrop.begin, used on the loop only."""
@@ -36,19 +35,19 @@ class Mail:
         self._hash = hashlib.sha256()
         self._parts: list[bytes] = []
         self._held = 0
-        self._limit = FLUSH_SIZE  # of what is held
         self._size = 0
         self._draft: Draft | None = None
         self._error: Exception | None = None
         self._flushing = False
         self._dropped = False
-        self._large = False
+        self._ended = False
+        drop.mails += 1
 
     def write(self, data: bytes) -> bool:
         """Take a piece of the message. True: enough is held, flush() before the next piece."""
         self._parts.append(data)
         self._held += len(data) + 64  # what a piece takes besides its octets
-        return self._held >= self._limit
+        return self._held >= self._drop.piece
 
     def flush(self, then: Callable[[], None]) -> None:
         """Write what is held in a worker thread, then call `then` on the loop.
@@ -57,8 +56,6 @@ class Mail:
         """
         self._drop.in_worker(self._spill, self._take(), lambda _: self._flushed(then))
         self._flushing = True  # not before: where no worker takes it, nobody would let go of the draft
-        self._be_large(True)
-        self._limit = self._drop.piece
 
     def commit(self, then: Callable[[Stored | Exception], None], queue_id: str | None = None) -> None:
         """Make the mail durable, in a file whose name has the queue id.
@@ -78,9 +75,9 @@ class Mail:
     def abort(self) -> None:
         """Forget the mail: nothing of it will ever be visible."""
         self._dropped = True
-        self._be_large(False)
         self._parts.clear()
         if not self._flushing:
+            self._end()
             self._drop.discard(self._draft)
 
     def _take(self) -> bytes:
@@ -104,14 +101,16 @@ class Mail:
                 self._draft = self._drop.directory.draft()
             self._draft.write(self._encode(data))
             self._draft.start_writeback()
+            self._drop.directory.expect_room(self._draft, self._drop.min_free)
         except Exception as error:  # noqa: BLE001 - answered at the end of the message
             self._error = error.with_traceback(None)  # it would hold the piece
+            if self._draft is not None:
+                self._draft.close()  # what it has taken of the disk is for other mails now
 
     def _finish(self, data: bytes) -> Job | Exception:
         """In a worker thread: write and sync the rest."""
         self._spill(data)
         if self._error is not None:
-            self._drop.discard(self._draft)
             return self._error
         try:
             assert self._draft is not None
@@ -119,7 +118,8 @@ class Mail:
             self._draft.sync()
             return Job(None, self._draft, self._names(self._draft.size), self._committed)
         except Exception as error:  # noqa: BLE001 - answered at the end of the message
-            self._drop.discard(self._draft)
+            if self._draft is not None:
+                self._draft.close()
             return error.with_traceback(None)
 
     def _finished(self, outcome: Job | Exception) -> None:
@@ -142,7 +142,7 @@ class Mail:
             self._tell(Stored(job.stored, self._size, digest, self._encoder.escaped))
 
     def _tell(self, outcome: Stored | Exception) -> None:
-        self._be_large(False)
+        self._end()
         self._drop.ended()
         try:
             self._then(outcome)
@@ -152,13 +152,15 @@ class Mail:
     def _flushed(self, then: Callable[[], None]) -> None:
         self._flushing = False
         if self._dropped:
+            self._end()
             self._drop.discard(self._draft)
         else:
             then()
 
-    def _be_large(self, large: bool) -> None:
-        self._drop.large += large - self._large
-        self._large = large
+    def _end(self) -> None:
+        """It holds nothing any more."""
+        self._drop.mails -= not self._ended
+        self._ended = True
 
     def _names(self, size: int) -> Callable[[], str]:
         return lambda: self._drop.names.new(self._envelope.sender, size, self._queue_id)

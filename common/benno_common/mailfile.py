@@ -59,10 +59,10 @@ class Grammar:
     suspect: re.Pattern[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        words = sorted({*self.names, self.prefix.upper()})
+        words = (*self.names, self.prefix.upper())
         length = min(4, self.head, *map(len, words))
-        begin = b"|".join(re.escape(word[:length]) for word in words)
-        first = b"|".join(re.escape(word[:1]) for word in words)
+        begin = b"|".join(sorted({re.escape(word[:length]) for word in words}))
+        first = b"|".join(sorted({re.escape(word[:1]) for word in words}))
         hidden = rb"[^\r\n\x21-\x7e]"
         lines = (
             begin,

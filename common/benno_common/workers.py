@@ -26,6 +26,7 @@ class Workers:
         self._number = number
         self._threads: list[threading.Thread] = []
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stopped = False
 
     def do(
         self,
@@ -47,13 +48,16 @@ class Workers:
         self.submit(task)
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Do it in a thread. It must not raise. Raises RuntimeError as do()."""
+        """Do it in a thread. It must not raise. Raises RuntimeError as do(), and after stop()."""
+        if self._stopped:
+            raise RuntimeError("the workers were stopped")
         if len(self._threads) < self._number:
             self._begin_another()
         self._tasks.put(task)
 
     def stop(self) -> None:
         """Do what is still to be done, and wait for it. In any thread."""
+        self._stopped = True
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:

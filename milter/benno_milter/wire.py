@@ -77,9 +77,13 @@ class Wire:
         return len(self._buffer) - self._position
 
     def receive(self, data: bytes | memoryview) -> None:
+        self._let_go()
+        self._buffer += data
+
+    def _let_go(self) -> None:
+        """Of what was taken: a connection that waits holds nothing of a mail that has ended."""
         del self._buffer[: self._position]
         self._position = 0
-        self._buffer += data
 
     def next_event(self) -> events.Event | None:
         """The next event, or None while more octets are needed. Raises ProtocolError."""
@@ -95,6 +99,7 @@ class Wire:
                 break
             elif event := self._take_command():
                 return event
+        self._let_go()
         return events.Content(b"".join(content), owed=False) if content else None
 
     def _take_whole_packets(self, content: list[bytes]) -> None:

@@ -21,8 +21,8 @@ from benno_common.durable import Draft
 from benno_common.envelope import Envelope
 from benno_common.filename import size_of
 from benno_common.log import Stored
-from benno_common.mail import FLUSH_SIZE, Mail
-from benno_common.maildrop import LARGEST_PIECE, SMALLEST_PIECE, MailDrop
+from benno_common.mail import Mail
+from benno_common.maildrop import LARGEST_PIECE, MAX_HANDED, SMALLEST_PIECE, MailDrop
 from committing import SECONDS, descriptors
 from load import send
 from waiting import wait_for
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 ENVELOPE = Envelope(b"a@example.org", (b"b@example.net", b"bcc@example.net"))
 HEADER = b"Subject: hi\r\nX-REAL-RCPTTO: <forged@x>\r\n\r\n"
-LARGE = HEADER + b"x" * (5 * FLUSH_SIZE)
+LARGE = HEADER + b"x" * (5 * LARGEST_PIECE)
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
 Story = Callable[[MailDrop], Awaitable[None]]
@@ -141,10 +141,19 @@ def slow_sync(monkeypatch: pytest.MonkeyPatch) -> Iterator[Barrier]:
 # Sizes
 
 
-@pytest.mark.parametrize("piece", [1000, FLUSH_SIZE - 1, FLUSH_SIZE, 3 * FLUSH_SIZE])
+@pytest.mark.parametrize("piece", [1000, LARGEST_PIECE - 1, LARGEST_PIECE, 3 * LARGEST_PIECE])
 @pytest.mark.parametrize(
     "size",
-    [0, 1, len(HEADER), FLUSH_SIZE - 1, FLUSH_SIZE, FLUSH_SIZE + 1, 5 * FLUSH_SIZE, 5 * FLUSH_SIZE + 1],
+    [
+        0,
+        1,
+        len(HEADER),
+        LARGEST_PIECE - 1,
+        LARGEST_PIECE,
+        LARGEST_PIECE + 1,
+        5 * LARGEST_PIECE,
+        5 * LARGEST_PIECE + 1,
+    ],
 )
 def test_mail_of_any_size(inbox: Path, size: int, piece: int) -> None:
     message = LARGE[:size] + b"y" * (size - len(LARGE))
@@ -163,7 +172,7 @@ def test_mail_of_any_size(inbox: Path, size: int, piece: int) -> None:
 def test_says_when_enough_is_held(inbox: Path) -> None:
     async def story(drop: MailDrop) -> None:
         mail = drop.begin(ENVELOPE)
-        assert [mail.write(b"x" * size) for size in (FLUSH_SIZE - 129, 0, 1, 0)] == [
+        assert [mail.write(b"x" * size) for size in (LARGEST_PIECE - 129, 0, 1, 0)] == [
             False,
             False,
             True,
@@ -175,15 +184,12 @@ def test_says_when_enough_is_held(inbox: Path) -> None:
     assert kept(inbox) == []
 
 
-def test_the_more_mails_are_large_the_smaller_the_pieces(inbox: Path) -> None:
+def test_the_more_mails_are_under_way_the_less_each_may_hold(inbox: Path) -> None:
     async def story(drop: MailDrop) -> None:
-        mails = [drop.begin(ENVELOPE) for _ in range(200)]
-        pieces = []
-        for mail in mails:
-            await fill(mail, b"x" * FLUSH_SIZE, FLUSH_SIZE)
+        mails, pieces = [], []
+        for _ in range(200):
+            mails.append(drop.begin(ENVELOPE))
             pieces.append(drop.piece)
-            assert not mail.write(b"x" * (drop.piece - 65))
-            assert mail.write(b"x")
         assert [pieces[number - 1] for number in (1, 32, 64, 128, 200)] == [
             LARGEST_PIECE,
             LARGEST_PIECE,
@@ -192,14 +198,62 @@ def test_the_more_mails_are_large_the_smaller_the_pieces(inbox: Path) -> None:
             SMALLEST_PIECE,
         ]
         assert sorted(pieces, reverse=True) == pieces
-        for mail in mails[::2]:
+        assert not mails[0].write(b"x" * (SMALLEST_PIECE - 65))
+        assert mails[0].write(b"x")
+        flushed = asyncio.Event()
+        mails[0].flush(flushed.set)
+        mails[0].abort()
+        assert drop.mails == 200, "it is still being written"
+        for mail in mails[2::2]:
             mail.abort()
         await asyncio.gather(*[committed(mail) for mail in mails[1::2]])
+        await until(lambda: not drop.mails, "all have ended")
         assert drop.piece == LARGEST_PIECE
-        assert drop.large == 0
 
     on_a_loop(inbox, story)
     assert len(kept(inbox)) == 100
+
+
+def test_a_disk_that_hangs_is_given_no_more(inbox: Path, slow_write: Barrier) -> None:
+    """Senders give up and come again; each time a piece is left with the workers."""
+
+    async def story(drop: MailDrop) -> None:
+        rounds = 0
+        while drop.refusal() is None:
+            mail = drop.begin(ENVELOPE)
+            assert mail.write(b"x" * LARGEST_PIECE)
+            mail.flush(lambda: None)
+            mail.abort()
+            rounds += 1
+            assert rounds <= MAX_HANDED // LARGEST_PIECE + 1
+        assert drop.refusal() == (
+            "451 4.3.0 The mail archive is not available",
+            f"{rounds * LARGEST_PIECE} octets wait for the disk",
+        )
+        slow_write.open()
+        await until(lambda: not drop.mails, "all were let go of")
+        assert drop.refusal() is None
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == []
+
+
+def test_the_reserve_is_kept_within_a_mail_too(inbox: Path) -> None:
+    """And what it took of the disk is given back at once, not when its sender comes to its end."""
+
+    async def story(drop: MailDrop) -> None:
+        before = descriptors()
+        mail = drop.begin(ENVELOPE)
+        await fill(mail, b"x" * LARGEST_PIECE)
+        await until(lambda: descriptors() == before + 1, "a file of the mail")
+        drop.min_free = 1 << 60
+        await fill(mail, b"x" * LARGEST_PIECE)
+        assert descriptors() == before
+        with pytest.raises(OSError, match="octets free, 1152921504606846976 are kept in reserve"):
+            await committed(mail)
+
+    on_a_loop(inbox, story)
+    assert kept(inbox) == []
 
 
 def test_two_hundred_mails_at_once(inbox: Path) -> None:

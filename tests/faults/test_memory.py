@@ -184,6 +184,17 @@ def test_a_hundred_thousand_headers(tmp_path: Path) -> None:
         assert [message for _, _, message in milter.mails()] == [wanted] * 2
 
 
+def test_connections_that_wait_hold_nothing_of_their_last_mail(tmp_path: Path) -> None:
+    with bounded(tmp_path / "spool") as milter, contextlib.ExitStack() as stack:
+        for _ in range(600):
+            mta = stack.enter_context(MTA(milter.address))
+            mta.negotiate()
+            begin(mta)
+            mta.socket.sendall(packet(b"B", b"x" * 65_000) * 3 + packet(b"E"))
+            assert mta.verdict() == "accepted"
+        assert len(milter.mails()) == 600
+
+
 def test_a_thousand_idle_connections(tmp_path: Path) -> None:
     """A third has only connected, a third has negotiated, a third is in the middle of a mail."""
     with bounded(tmp_path / "spool") as milter, contextlib.ExitStack() as stack:

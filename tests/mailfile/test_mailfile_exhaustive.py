@@ -51,6 +51,7 @@ WORLDS = {
     "two names": World(octets(b"aB: \r\nQ"), grammar(b"Q", b"AB", b"B", head=4), 6),
     "longer prefix": World(octets(b"A: \r\nP-"), grammar(b"P-", b"A", head=3), 6),
     "prefix like a name": World(octets(b"xy: \r\n"), grammar(b"x", b"Y", b"YX", head=3), 6),
+    "four letters": World((b"AB", b"A", b"\x01", b":", b"\nE\n"), grammar(b"QQQQ", b"ABAB", head=9), 7),
     "dotted and dotless i": World(octets(b"i\xc4\xb0\xb1:\n "), grammar(b"Q", b"I", head=4), 6),
     "long lines": World(
         (b"AB", b"  ", b"\x01", b":", b"\n", b"\xff"), grammar(b"Q", b"ABAB", head=7), 6

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import daemon
-from benno_common.mail import FLUSH_SIZE
 from benno_common.maildrop import SMALLEST_PIECE, MailDrop
 from benno_common.networks import Networks
 from benno_milter.connection import Connection
@@ -286,20 +285,20 @@ def test_reading_goes_on_while_a_mail_is_made_durable(mta: Hand) -> None:
 
 def test_little_more_is_read_while_a_piece_is_flushed(mta: Hand) -> None:
     """The next piece is there when it is wanted, and no more than that is held."""
-    mta.send(ENVELOPE + body(b"x" * FLUSH_SIZE))
+    mta.send(ENVELOPE + body(b"x" * SMALLEST_PIECE))
     (kept,) = mta.drop.mails
     assert kept.flushing
     mta.send(body(b"y" * 1000))
     assert mta.transport.reading
     mta.send(body(b"z" * 65_000))
     assert not mta.transport.reading
-    assert kept.message == b"x" * FLUSH_SIZE
+    assert kept.message == b"x" * SMALLEST_PIECE
     kept.flushed()
     assert mta.transport.reading
     assert kept.flushing
     kept.flushed()
     mta.send(END)
-    assert kept.message == b"x" * FLUSH_SIZE + b"y" * 1000 + b"z" * 65_000
+    assert kept.message == b"x" * SMALLEST_PIECE + b"y" * 1000 + b"z" * 65_000
     kept.keep()
     assert mta.replies() == [C, C]
 
@@ -317,14 +316,14 @@ def test_what_came_with_the_piece_waits(mta: Hand) -> None:
 
 
 def test_the_mta_leaves_while_a_piece_is_flushed(mta: Hand) -> None:
-    mta.send(ENVELOPE + body(b"x" * FLUSH_SIZE))
+    mta.send(ENVELOPE + body(b"x" * SMALLEST_PIECE))
     mta.leave()
     assert mta.drop.mails[0].aborted
 
 
 def test_an_answered_piece_is_answered_although_it_is_flushed() -> None:
     with hand(offer=negotiation(2, 0x3F, 0x7F)) as mta:
-        mta.send(ENVELOPE + body(b"x" * FLUSH_SIZE))
+        mta.send(ENVELOPE + body(b"x" * SMALLEST_PIECE))
         assert mta.replies() == [C, C, C]
         mta.drop.mails[0].flushed()
         mta.send(END)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benno_common.mail import FLUSH_SIZE
+from benno_common.maildrop import SMALLEST_PIECE
 from benno_common.networks import Networks
 from benno_milter.event import Content, EndOfMessage, Event, Mail, Rcpt
 from benno_milter.message import Assembly, Step
@@ -19,7 +19,7 @@ from mta import packet
 def test_fault_of_the_drop(mta: Hand, log: list[str], where: str) -> None:
     """It is logged with the queue id, the mail is refused for the time being, the next one is taken."""
     mta.drop.faults[where] = RuntimeError("planted")
-    mta.send(ENVELOPE + body(b"x" * FLUSH_SIZE if where == "flush" else b"x") + body(b"y") + END)
+    mta.send(ENVELOPE + body(b"x" * SMALLEST_PIECE if where == "flush" else b"x") + body(b"y") + END)
     assert mta.replies() == [C, NOT_STORED]
     assert log[0] == "ERROR QID: unexpected RuntimeError: planted"
     assert all(kept.aborted for kept in mta.drop.mails)
@@ -140,7 +140,7 @@ def test_drain_while_a_mail_is_made_durable(mta: Hand) -> None:
 
 
 def test_drain_while_a_piece_is_flushed(mta: Hand) -> None:
-    mta.send(ENVELOPE + body(b"x" * FLUSH_SIZE))
+    mta.send(ENVELOPE + body(b"x" * SMALLEST_PIECE))
     mta.connection.drain()
     mta.drop.mails[0].flushed()
     assert mta.transport.ended is None
