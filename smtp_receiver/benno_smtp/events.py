@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from benno_common.seldom import and_others
-from benno_common.visible import printable, safe
+from benno_common.visible import printable, quoted, safe
 
 MAX_NAME = 64  # octets of a user's name that are shown
 
@@ -47,6 +47,13 @@ def heard_by_all(path: str) -> None:
         "%s: passwords come in plain text, as with the older program, and are worth little; "
         "set tls_enabled = true and take auth_without_tls out",
         printable(path),
+    )
+
+
+def mail_lacks(client: str, reply: str, setting: str, others: int) -> None:
+    """A session that has not done what comes first was refused. others: that have no line."""
+    _log.warning(
+        "%s: refused reply=%s (%s)%s", safe(client), quoted(reply), setting, and_others(others)
     )
 
 

@@ -21,7 +21,9 @@ from benno_smtp.starttls import BEFORE_TLS, Need, Secured
 
 MAX_FAILURES = 3
 
-NEEDS_LOGIN = Need("530 5.7.0 AUTH comes first", BEFORE_TLS | {"HELO", "RSET", "AUTH"})
+NEEDS_LOGIN = Need(
+    "530 5.7.0 AUTH comes first", BEFORE_TLS | {"HELO", "RSET", "AUTH"}, "auth_user or auth_file"
+)
 
 LOGGED_IN = "235 2.7.0 Logged in"
 FAILED = "535 5.7.8 User name or password is wrong"

@@ -42,6 +42,7 @@ class Shared(Sessions):
         self.guard = Guard()
         self.memory = Memory()
         self.guesses = Seldom()
+        self.lacking = Seldom()
 
     def identity(self) -> str:
         """What names the import directory as it is open now in the EHLO reply."""

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from typing import Any, NamedTuple, NoReturn, cast
 
 from benno_common import log
 from benno_common.visible import quoted
+from benno_smtp import events
 from benno_smtp.shared import Shared
 from benno_smtp.watch import Watched
 
@@ -30,16 +32,22 @@ BEFORE_TLS = frozenset({"EHLO", "NOOP", "QUIT", "STARTTLS", "BDAT"})
 
 
 class Need(NamedTuple):
-    """What a session lacks before any mail. reply: to all commands but those that are allowed."""
+    """What a session lacks before any mail. reply: to all commands but those that are allowed.
+
+    setting: that asks for it.
+    """
 
     reply: str
     allowed: frozenset[str]
+    setting: str
 
 
 _SHORT = {"commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU"}
 
-NEEDS_TLS = Need("530 5.7.0 STARTTLS comes first", BEFORE_TLS)
-NEEDS_CERTIFICATE = Need("530 5.7.0 A certificate of yours is required", BEFORE_TLS | {"HELO", "RSET"})
+NEEDS_TLS = Need("530 5.7.0 STARTTLS comes first", BEFORE_TLS, "tls_required")
+NEEDS_CERTIFICATE = Need(
+    "530 5.7.0 A certificate of yours is required", BEFORE_TLS | {"HELO", "RSET"}, "client_ca_file"
+)
 
 
 class Secured(Watched):
@@ -74,6 +82,9 @@ class Secured(Watched):
         if lacking := self.need:
 
             async def refuse(_: str | None) -> None:
+                others = self.shared.lacking.others(self.client, time.monotonic())
+                if others is not None:
+                    events.mail_lacks(self.client, lacking.reply, lacking.setting, others)
                 await self.push(lacking.reply)
 
             self._smtp_methods = {
