@@ -33,10 +33,14 @@ CALLS = {
     "fsync": ["EIO", "ENOSPC"],
 }
 CASES = [
-    pytest.param(size, call, error, id=f"{size}-{call}-{error}")
+    pytest.param(size, call, error, 1, id=f"{size}-{call}-{error}")
     for size in ("small", "large")
     for call, errors in CALLS.items()
     for error in errors
+] + [  # the second piece, and the last
+    pytest.param("large", "write", error, when, id=f"large-write-{error}-{when}")
+    for error in CALLS["write"]
+    for when in (2, 3)
 ]
 
 
@@ -75,15 +79,17 @@ def accepted(milter: Daemon, body: bytes) -> None:
     assert take_out(milter) == [as_kept(body)]
 
 
-@pytest.mark.parametrize(("size", "call", "error"), CASES)
-def test_a_call_that_fails(milter: Daemon, size: str, call: str, error: str, tally: Tally) -> None:
+@pytest.mark.parametrize(("size", "call", "error", "when"), CASES)
+def test_a_call_that_fails(
+    milter: Daemon, size: str, call: str, error: str, when: int, tally: Tally
+) -> None:
     tally.what = "a call fails, milter"
     body = SMALL if size == "small" else LARGE
     in_worker = size == "large" and call in {"openat", "write", "fdatasync"}
     find: Callable[[int], int] = injection.worker if in_worker else injection.committer
-    queue_id = f"{size}.{call}.{error}"
+    queue_id = f"{size}.{call}.{error}.{when}"
     before = files(milter)
-    with injection.into(find(milter.pid), f"{call}:error={error}:when=1") as trace:
+    with injection.into(find(milter.pid), f"{call}:error={error}:when={when}") as trace:
         assert send(milter.address, body, queue_id) == NOT_STORED
     assert trace.injected == [call]
     assert take_out(milter) == []
@@ -124,16 +130,18 @@ def test_a_writeback_that_cannot_be_started_does_no_harm(milter: Daemon, body: b
     assert take_out(milter) == [as_kept(body)]
 
 
-def test_a_short_write_is_written_on(milter: Daemon) -> None:
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+def test_a_short_write_is_written_on(milter: Daemon, body: bytes) -> None:
     """strace says that 7 octets were written, and has none written: all others must be there."""
-    with injection.into(injection.committer(milter.pid), "write:retval=7:when=1") as trace:
-        assert send(milter.address, SMALL) == "accepted"
-    assert trace.calls == ["write", "write"]
-    assert send(milter.address, SMALL) == "accepted"
+    thread = injection.committer if body == SMALL else injection.worker
+    with injection.into(thread(milter.pid), "write:retval=7:when=1") as trace:
+        assert send(milter.address, body) == "accepted"
+    assert trace.injected == ["write"]
+    assert send(milter.address, body) == "accepted"
     short, whole = milter.files()
     assert short.read_bytes() == whole.read_bytes()[7:]
     short.unlink()
-    assert take_out(milter) == [as_kept(SMALL)]
+    assert take_out(milter) == [as_kept(body)]
 
 
 @pytest.mark.parametrize("limit", [4096, 65536 + 10, 299_000])
