@@ -156,7 +156,7 @@ def as_kept(body: bytes = b"hello\r\n") -> tuple[bytes, tuple[bytes, ...], bytes
 
 def small_and_large(chance: random.Random) -> int:
     """Most mails fit into memory, one in ten goes through a worker."""
-    return chance.choice([0, 100, *[chance.randrange(20_000)] * 7, 70_000 + chance.randrange(200_000)])
+    return chance.choice([0, 100, *[chance.randrange(20_000)] * 7, 70_000 + chance.randrange(600_000)])
 
 
 def load(

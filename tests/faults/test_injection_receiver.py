@@ -29,7 +29,7 @@ pytestmark = pytest.mark.system
 
 SENDER, RECIPIENTS = b"a@b", (b"c@d", b"bcc@d")
 SMALL = make_message(SENDER, b"\r\n.\r\nMAIL FROM:<x@y>\r\nhello\0")
-LARGE = make_message(SENDER, b"\r\nQUIT\r\n" * 50_000)  # written in three pieces at least
+LARGE = make_message(SENDER, b"\r\nQUIT\r\n" * 100_000)  # written in three pieces at least
 NOT_STORED = "451 4.3.0 The mail archive could not store this mail"
 NOT_AVAILABLE = "451 4.3.0 The mail archive is not available"
 NO_SPACE = "452 4.3.1 The mail archive is short of space"

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.system
 ONE_WORKER = "from benno_common import maildrop; maildrop.WORKERS = 1"
 SENDER, RECIPIENTS = b"a@b", (b"c@d", b"bcc@d")
 SMALL = make_message(SENDER, b"hello\n.\r\n.\r\0")
-LARGE = make_message(SENDER, os.urandom(150_000))
+LARGE = make_message(SENDER, os.urandom(600_000))
 FILES = "openat,write,fadvise64,fdatasync,linkat,fsync,newfstatat,close"
 TALK = "accept4,recvfrom,sendto,write"
 COMMIT = ["linkat", "fsync", "newfstatat", "close"]
