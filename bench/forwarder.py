@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import mta, place, receivers, spool
+from bench.growth import grown
 from bench.report import Row, at_least, compared
 from bench.rounds import Run, Sample, compare
 from bench.sending import KIB, MB, Load, send, send_by_smtp_source
@@ -31,6 +32,13 @@ SUBJECT = "forwarder"
 OURS, POSTFIX = "benno-milter2smtp", "Postfix"
 SOURCE, KEEPING, LOADING = "smtp-source -s 8", "smtp-source -s 8 -d", "smtpload, BDAT"
 _CONNECTIONS = 8
+
+# What grows tenfold.
+_GROWTH = {
+    "mails": (Load(1000, 4 * KIB, 8), Load(10_000, 4 * KIB, 8)),
+    "octets": (Load(500, 100_000, 8), Load(200, MB, 8)),
+    "octets, large": (Load(20, 5 * MB, 8), Load(4, 50 * MB, 8)),
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,9 @@ def measure(setting: Setting) -> Iterator[Row]:
     with receivers.smtp_sink() as port:
         way = _Way(setting, ram, port, lambda: None)
         yield from _compared(way, small, "spool in memory, into smtp-sink")
+        for what, loads in _GROWTH.items():
+            little, much = ((load, partial(way.forward, load)) for load in loads)
+            yield from grown(SUBJECT, f"{what}, into smtp-sink", OURS, little, much)
 
 
 def _compared(way: _Way, load: Load, where: str) -> Iterator[Row]:

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from bench import process
+from bench.growth import grown
 from bench.milters import ALL, BENNO, C_PEER, C_UNSAFE, KIB, MIB, Milter, Work, benno, load, send
-from bench.report import CPU, SWITCHES, Goal, Row, at_least, at_most, compared
+from bench.report import SWITCHES, Goal, Row, at_least, at_most, compared
 from bench.rounds import Sample, compare
 from bench.setting import Setting
 
@@ -180,13 +181,5 @@ def _growing(setting: Setting) -> Iterator[Row]:
     with _started(setting, setting.ram / f"{SUBJECT}.growth", (BENNO, C_PEER)) as milters:
         for what, (little, much) in _GROWTH.items():
             for name, milter in milters.items():
-                work = {
-                    "1": partial(_run, setting, milter, little),
-                    "10": partial(_run, setting, milter, much),
-                }
-                comparison = compare(work, min(setting.rounds, 3))
-                rows = list(compared(f"{SUBJECT}: ten times", what, comparison))
-                costs = [row.figures[CPU] for row in rows]
-                for row, load_of in zip(rows, (little, much), strict=True):
-                    figures = {**row.figures, "times the CPU": row.figures[CPU] / costs[0]}
-                    yield replace(row, contender=name, figures=figures, note=str(load_of))
+                first, then = ((work, partial(_run, setting, milter, work)) for work in (little, much))
+                yield from grown(SUBJECT, what, name, first, then)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import mta, receivers
+from bench.growth import grown
 from bench.process import measured, traced
 from bench.receivers import Receiver
 from bench.report import Goal, Row, at_least, compared
@@ -32,6 +33,14 @@ AIOSMTPD = "aiosmtpd"
 _GOALS = {(4 * KIB, 8): 1.2, (4 * KIB, 64): 1.2, (MB, 8): 1.2}
 _LARGE = 30 * MB
 
+# What grows tenfold.
+_GROWTH = {
+    "sessions": (Load(2000, 4 * KIB, 8), Load(2000, 4 * KIB, 80)),
+    "recipients": (Load(1000, 4 * KIB, 8, recipients=10), Load(300, 4 * KIB, 8, recipients=100)),
+    "octets": (Load(500, 100_000, 8), Load(200, MB, 8)),
+    "octets, large": (Load(20, 5 * MB, 4), Load(4, 50 * MB, 4)),
+}
+
 
 def measure(setting: Setting) -> Iterator[Row]:
     """Calls, then rates in memory, then rates on the disk."""
@@ -44,6 +53,8 @@ def measure(setting: Setting) -> Iterator[Row]:
         started = _start(stack, setting, setting.directory / SUBJECT)
         for load in _loads(setting, in_memory=False):
             yield from _compared(setting, started, load, "disk", setting.rounds)
+    if not setting.quick:
+        yield from _growing(setting)
 
 
 def _loads(setting: Setting, *, in_memory: bool) -> list[Load]:
@@ -98,8 +109,16 @@ def _run(setting: Setting, receiver: Receiver, load: Load) -> Sample:
     return measured(receiver.daemon, lambda: send(setting, receiver.port, load))
 
 
+def _growing(setting: Setting) -> Iterator[Row]:
+    """CPU time a mail, and its growth; on a tmpfs, so that the disk is left out."""
+    with receivers.benno_smtp(setting.ram / f"{SUBJECT}.growth") as receiver:
+        for what, loads in _GROWTH.items():
+            little, much = ((load, partial(_run, setting, receiver, load)) for load in loads)
+            yield from grown(SUBJECT, what, OURS, little, much)
+
+
 def _calls(setting: Setting) -> Iterator[Row]:
-    """System calls of a mail; the disk is slow here, as it is where a batch is to collect."""
+    """System calls of a mail."""
     makers: dict[str, Callable[[Path], Receiver]] = {}
     with ExitStack() as stack:
         makers[OURS] = lambda root: stack.enter_context(receivers.benno_smtp(root))
