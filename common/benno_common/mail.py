@@ -101,7 +101,7 @@ class Mail:
                 self._draft = self._drop.directory.draft()
             self._draft.write(self._encode(data))
             self._draft.start_writeback()
-            self._drop.directory.expect_room(self._draft, self._drop.min_free)
+            self._draft.expect_room(self._drop.min_free)
         except Exception as error:  # noqa: BLE001 - answered at the end of the message
             self._error = error.with_traceback(None)  # it would hold the piece
             if self._draft is not None:

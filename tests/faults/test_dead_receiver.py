@@ -26,7 +26,7 @@ pytestmark = pytest.mark.system
 
 ONE_WORKER = "from benno_common import maildrop; maildrop.WORKERS = 1"
 SMALL = make_message(b"a@b", b"hello\n\0")
-LARGE = make_message(b"large@b", os.urandom(200_000))
+LARGE = make_message(b"large@b", os.urandom(700_000))
 
 
 def main_thread(pid: int) -> int:

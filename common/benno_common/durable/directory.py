@@ -124,13 +124,6 @@ class Directory:
             lacking = f"{status.f_favail} inodes free, {inodes} are kept in reserve"
         return lacking, max(0, free - min_free)
 
-    def expect_room(self, draft: Draft, min_free: int) -> None:
-        """Raises OSError (ENOSPC) where a file that is being written has come into the reserve."""
-        status = os.fstatvfs(draft.fd)
-        free = status.f_bavail * status.f_frsize
-        if free < min_free:
-            raise OSError(errno.ENOSPC, f"{free} octets free, {min_free} are kept in reserve")
-
     def unlink(self, name: str) -> None:
         os.unlink(name, dir_fd=self.place.fd)
 

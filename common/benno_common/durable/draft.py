@@ -95,6 +95,13 @@ class Draft:
         while written < len(data):
             written += os.write(self.fd, memoryview(data)[written:])
 
+    def expect_room(self, min_free: int) -> None:
+        """Raises OSError (ENOSPC) where the file has come into the reserve, of so many octets."""
+        status = os.fstatvfs(self.fd)
+        free = status.f_bavail * status.f_frsize
+        if free < min_free:
+            raise OSError(errno.ENOSPC, f"{free} octets free, {min_free} are kept in reserve")
+
     def start_writeback(self) -> None:
         """Ask the kernel to begin writing to the disk, without waiting for it."""
         with contextlib.suppress(OSError):
