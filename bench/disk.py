@@ -38,5 +38,4 @@ def _run(setting: Setting, octets: int, files: int, batch: int) -> Sample:
     options = ["-n", str(files), "-s", str(octets), "-b", str(batch)]
     command = [setting.program("disklimit"), *options, str(directory)]
     told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    clear(directory)
     return Sample(told["files"], told["seconds"], octets=files * octets)

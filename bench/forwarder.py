@@ -95,8 +95,8 @@ def measure(setting: Setting) -> Iterator[Row]:
         way = _Way(setting, ram, port, lambda: None)
         yield from _compared(way, small, "spool in memory, into smtp-sink")
         for what, loads in _GROWTH.items():
-            little, much = ((load, partial(way.forward, load)) for load in loads)
-            yield from grown(SUBJECT, f"{what}, into smtp-sink", OURS, little, much)
+            works = ((load, partial(way.forward, load)) for load in loads)
+            yield from grown(setting, SUBJECT, f"{what}, into smtp-sink", OURS, works)
 
 
 def _compared(way: _Way, load: Load, where: str) -> Iterator[Row]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bench.report import CPU, Row, compared
 from bench.rounds import Run, compare
-
-ROUNDS = 3
+from bench.setting import Setting
 
 
 def grown(
-    subject: str, what: str, name: str, little: tuple[object, Run], much: tuple[object, Run]
+    setting: Setting, subject: str, what: str, name: str, works: Iterable[tuple[object, Run]]
 ) -> Iterator[Row]:
-    """Two rows of one contender: little work and ten times as much, each with its description."""
-    comparison = compare({"1": little[1], "10": much[1]}, ROUNDS)
+    """Two rows of one contender. works: little and ten times as much, each with its description."""
+    little, much = works
+    comparison = compare({"1": little[1], "10": much[1]}, min(setting.rounds, 3))
     rows = list(compared(f"{subject}: ten times", what, comparison))
     for row, (work, _) in zip(rows, (little, much), strict=True):
         figures = {**row.figures, "times the CPU": row.figures[CPU] / rows[0].figures[CPU]}

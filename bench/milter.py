@@ -179,7 +179,7 @@ def _compared_on_disk(
 def _growing(setting: Setting) -> Iterator[Row]:
     """CPU time a mail, and its growth; on a tmpfs, so that the disk is left out."""
     with _started(setting, setting.ram / f"{SUBJECT}.growth", (BENNO, C_PEER)) as milters:
-        for what, (little, much) in _GROWTH.items():
+        for what, grows in _GROWTH.items():
             for name, milter in milters.items():
-                first, then = ((work, partial(_run, setting, milter, work)) for work in (little, much))
-                yield from grown(SUBJECT, what, name, first, then)
+                works = ((work, partial(_run, setting, milter, work)) for work in grows)
+                yield from grown(setting, SUBJECT, what, name, works)

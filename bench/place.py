@@ -8,7 +8,7 @@ instead of 16 µs, for every contender, which hid the differences between them. 
 * files are not removed between two runs but put away, until the end of all, large ones without what is
   in them;
 * the directory for all lies in a group of its own, of random choice, where no earlier bench/run removed
-  anything, and neither did anybody else.
+  anything, and others probably did not.
 """
 
 from __future__ import annotations
@@ -35,22 +35,20 @@ _MEMORY = Path("/dev/shm")
 @contextmanager
 def made(below: Path) -> Iterator[Path]:
     """A new directory, removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="bench.", dir=below) as made:
-        _spread(Path(made))
-        place = Path(made) / secrets.token_hex(8)
-        place.mkdir()
-        yield place
+    with tempfile.TemporaryDirectory(prefix="bench.", dir=below) as root:
+        _spread(Path(root))
+        directory = Path(root) / secrets.token_hex(8)
+        directory.mkdir()
+        yield directory
 
 
-def clear(*directories: Path) -> None:
-    """Make directories new and empty, and let the disk come to rest: no run pays for the one before."""
-    for directory in directories:
-        if directory.exists():
-            put_away(directory.iterdir())
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-    for directory in directories:
-        rest(directory)
+def clear(directory: Path) -> None:
+    """Make it new and empty, and let the disk come to rest: no run pays for the one before."""
+    if directory.exists():
+        put_away(directory.iterdir())
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+    rest(directory)
 
 
 def put_away(files: Iterable[Path]) -> None:

@@ -113,8 +113,8 @@ def _growing(setting: Setting) -> Iterator[Row]:
     """CPU time a mail, and its growth; on a tmpfs, so that the disk is left out."""
     with receivers.benno_smtp(setting.ram / f"{SUBJECT}.growth") as receiver:
         for what, loads in _GROWTH.items():
-            little, much = ((load, partial(_run, setting, receiver, load)) for load in loads)
-            yield from grown(SUBJECT, what, OURS, little, much)
+            works = ((load, partial(_run, setting, receiver, load)) for load in loads)
+            yield from grown(setting, SUBJECT, what, OURS, works)
 
 
 def _calls(setting: Setting) -> Iterator[Row]:

@@ -23,6 +23,8 @@ from benno_common.mailfile import Encoder
 if TYPE_CHECKING:
     from benno_common.maildrop import MailDrop
 
+OVERHEAD = 64  # octets that a piece takes besides its own
+
 
 class Mail:
     """Made by MailDrop.begin, used on the loop only."""
@@ -46,7 +48,7 @@ class Mail:
     def write(self, data: bytes) -> bool:
         """Take a piece of the message. True: enough is held, flush() before the next piece."""
         self._parts.append(data)
-        self._held += len(data) + 64  # what a piece takes besides its octets
+        self._held += len(data) + OVERHEAD
         return self._held >= self._drop.piece
 
     def flush(self, then: Callable[[], None]) -> None:
@@ -112,14 +114,13 @@ class Mail:
         self._spill(data)
         if self._error is not None:
             return self._error
+        assert self._draft is not None
         try:
-            assert self._draft is not None
             self._draft.write(self._encoder.finish())
             self._draft.sync()
             return Job(None, self._draft, self._names(self._draft.size), self._committed)
         except Exception as error:  # noqa: BLE001 - answered at the end of the message
-            if self._draft is not None:
-                self._draft.close()
+            self._draft.close()
             return error.with_traceback(None)
 
     def _finished(self, outcome: Job | Exception) -> None:

@@ -28,7 +28,7 @@ WORKERS = 8
 SMALLEST_PIECE, LARGEST_PIECE = 64 * 1024, 256 * 1024  # octets
 PIECES = 8 * 1024 * 1024  # octets of all mails together, above the smallest
 
-MAX_HANDED = 32 * 1024 * 1024  # octets that the workers have, where the disk hangs
+MAX_WAITING = 32 * 1024 * 1024  # octets of all mails that wait for the disk
 RECHECK_SECONDS = 1.0
 NO_SPACE = "452 4.3.1 The mail archive is short of space"
 
@@ -95,7 +95,7 @@ class MailDrop:
     def refusal(self, size: int = 0) -> tuple[str, str] | None:
         """Why no mail of `size` octets can be taken now: an SMTP reply and the reason for the log."""
         committer = self._committer
-        if reason := committer.trouble or committer.overload or self._overload:
+        if reason := committer.trouble or self._overload:
             self.recheck()
             return "451 4.3.0 The mail archive is not available", reason
         if reason := committer.shortage:
@@ -108,9 +108,9 @@ class MailDrop:
 
     @property
     def _overload(self) -> str | None:
-        """What of large mails waits for a disk that hangs, also of mails that were given up."""
-        handed = self._handed
-        return f"{handed} octets wait for the disk" if handed > MAX_HANDED else None
+        """What waits in memory where that is too much: the disk hangs, and each mail comes again."""
+        waiting = self._committer.waiting + self._handed
+        return f"{waiting} octets wait for the disk" if waiting > MAX_WAITING else None
 
     @property
     def piece(self) -> int:

@@ -18,12 +18,13 @@ import asyncio
 from collections import deque
 from typing import cast
 
+from benno_common.mail import OVERHEAD
+
 # Octets of a command line; RFC 5321 4.5.3.1.4 asks for 512, but addresses may have any length here.
 MAX_LINE = 64 * 1024
 
 # Octets of content that are held while the disk is slower than the client, and one piece more.
 MAX_HELD = 128 * 1024
-_PIECE = 64  # that a piece takes besides its own
 
 _BDAT = b"BDAT"
 _UNSEEN = bytes({*range(256)} - {*range(0x21, 0x7F)})
@@ -48,7 +49,7 @@ class Reader:
             self._stream.feed_data(data)
             return
         self._pieces.append(data)
-        self._held += len(data) + _PIECE
+        self._held += len(data) + OVERHEAD
         self._wake()
         if self._held > MAX_HELD and not self._paused:
             self._transport.pause_reading()
@@ -61,7 +62,7 @@ class Reader:
 
     def begin_content(self) -> None:
         """What comes is content, until `end_content`; so is what has come already."""
-        self._held = len(self._buffer) + _PIECE if self._buffer else 0
+        self._held = len(self._buffer) + OVERHEAD if self._buffer else 0
         self._pieces = deque([bytes(self._buffer)] if self._buffer else [])
         self._buffer.clear()
         self._stream._maybe_resume_transport()  # type: ignore[attr-defined] # noqa: SLF001
@@ -78,7 +79,7 @@ class Reader:
         if not self._pieces:
             return b""
         piece = self._pieces.popleft()
-        self._held -= len(piece) + _PIECE
+        self._held -= len(piece) + OVERHEAD
         if self._held <= MAX_HELD // 2:
             self._resume()
         return piece

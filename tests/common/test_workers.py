@@ -52,6 +52,13 @@ def test_as_many_threads_as_there_may_be(workers: Workers) -> None:
     assert together.n_waiting == 0
 
 
+def test_nothing_is_taken_after_the_end(workers: Workers) -> None:
+    workers.submit(lambda: None)
+    workers.stop()
+    with pytest.raises(RuntimeError, match="stopped"):
+        workers.submit(lambda: None)
+
+
 def test_what_fails_takes_no_thread_with_it(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
     done: list[int] = []
     with caplog.at_level(logging.ERROR, "benno"):

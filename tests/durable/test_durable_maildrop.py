@@ -22,7 +22,7 @@ from benno_common.envelope import Envelope
 from benno_common.filename import size_of
 from benno_common.log import Stored
 from benno_common.mail import Mail
-from benno_common.maildrop import LARGEST_PIECE, MAX_HANDED, SMALLEST_PIECE, MailDrop
+from benno_common.maildrop import LARGEST_PIECE, MAX_WAITING, SMALLEST_PIECE, MailDrop
 from committing import SECONDS, descriptors
 from load import send
 from waiting import wait_for
@@ -225,7 +225,7 @@ def test_a_disk_that_hangs_is_given_no_more(inbox: Path, slow_write: Barrier) ->
             mail.flush(lambda: None)
             mail.abort()
             rounds += 1
-            assert rounds <= MAX_HANDED // LARGEST_PIECE + 1
+            assert rounds <= MAX_WAITING // LARGEST_PIECE + 1
         assert drop.refusal() == (
             "451 4.3.0 The mail archive is not available",
             f"{rounds * LARGEST_PIECE} octets wait for the disk",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benno_common.durable import Committer, Directory, Job, committer
+from benno_common.durable import Committer, Directory, Job
 from benno_milter.connection import Connection
 from milter_hand import CONTENT, ENVELOPE, C, Hand, HandTransport, hand
 from milter_packets import END, mail, negotiation
@@ -56,18 +56,17 @@ def test_mail_that_waits_for_a_hung_disk_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The committer does not run here, as if its disk hung; then it does."""
-    monkeypatch.setattr(committer, "MAX_WAITING", 10)
     directory = Directory(str(tmp_path))
     directory.open()
     thread = Committer(directory, 0, report=lambda _: None, changed=lambda _: None, died=lambda _: None)
     names = iter("abc")
     for content in (b"12345", b"67890"):
         thread.submit(Job(content, None, names.__next__, lambda _: None))
-    assert thread.overload is None
+    assert thread.waiting == 10
     thread.submit(Job(b"!", None, names.__next__, lambda _: None))
-    assert thread.overload == "11 octets wait for the disk"
+    assert thread.waiting == 11
     thread.start()
     thread.stop()
     thread.join(30)
-    assert thread.overload is None
+    assert thread.waiting == 0
     directory.close()

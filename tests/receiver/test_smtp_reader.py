@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from benno_common.mail import OVERHEAD
 from benno_smtp.reader import MAX_HELD, Reader
 
 LIMIT = 100
@@ -141,7 +142,7 @@ def test_content_is_held_within_limits(by: str) -> None:
     async def content() -> None:
         reader, transport = streaming()
         reader.begin_content()
-        piece = b"x" * (MAX_HELD // 4 - 64)  # and what a piece takes besides
+        piece = b"x" * (MAX_HELD // 4 - OVERHEAD)  # and what a piece takes besides
         for _ in range(4):
             reader.feed(piece)
         assert transport.reading

@@ -26,7 +26,6 @@ from benno_common.durable.trial import DirectoryUnusable
 
 BATCH = 64
 RETRY_SECONDS = 1.0
-MAX_WAITING = 16 * 1024 * 1024  # octets
 
 
 @dataclass(slots=True, eq=False)
@@ -79,10 +78,9 @@ class Committer(threading.Thread):
         self.shortage, self.room = directory.reserve(min_free)
 
     @property
-    def overload(self) -> str | None:
-        """What waits in memory where that is too much: the disk hangs, and each mail comes again."""
-        waiting = self._submitted - self._finished
-        return f"{waiting} octets wait for the disk" if waiting > MAX_WAITING else None
+    def waiting(self) -> int:
+        """Octets of jobs that were submitted and not finished."""
+        return self._submitted - self._finished
 
     def submit(self, *jobs: Job) -> None:
         self._submitted += sum(len(job.content or b"") for job in jobs)
