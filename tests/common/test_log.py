@@ -60,6 +60,7 @@ def logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     yield own
     for handler in own.handlers:
         handler.close()
+    own.handlers.clear()  # a second time it would be another's descriptor
 
 
 class Lines(logging.Handler):
