@@ -7,21 +7,17 @@ CRLF. The packet may come in pieces, and none of them is held but an unfinished 
 
 from __future__ import annotations
 
-import re
-
 from benno_milter.event import ProtocolError
 
 # A name must fit into memory; no MTA passes on one of this length.
 MAX_NAME = 64 * 1024
 
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 
-
-def header_line(data: bytes, separator: bytes) -> bytes:
-    """The header line of a whole packet's data. Raises ProtocolError."""
-    if data.count(b"\0") == 2 and data[-1] == 0 and b"\n" not in data and len(data) < MAX_NAME:
-        return data[:-1].replace(b"\0", separator, 1) + b"\r\n"  # nearly all come here
-    return HeaderText(separator).feed(data, last=True)
+def with_crlf(value: bytes) -> bytes:
+    """Each line end that is LF alone becomes CRLF."""
+    if b"\n" not in value:
+        return value
+    return value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 class HeaderText:
@@ -55,6 +51,5 @@ class HeaderText:
             value, self._held = value[:-1], b"\r"
         if b"\0" in value:
             raise ProtocolError("a header with NUL in its value")
-        if b"\n" in value:
-            value = _BARE_LF.sub(b"\r\n", value)
+        value = with_crlf(value)
         return value + b"\r\n" if last else value

@@ -16,10 +16,11 @@ for violations (Postfix sends both).
 
 from __future__ import annotations
 
+import re
 import struct
 
 from benno_milter import event as events
-from benno_milter.header import HeaderText, header_line
+from benno_milter.header import MAX_NAME, HeaderText, with_crlf
 from benno_milter.protocol import (
     ABORT,
     BODY,
@@ -48,6 +49,9 @@ _ENDINGS = {END: None, ABORT: events.Abort(), NEW_SESSION: events.NewSession()} 
 
 _LENGTH = struct.Struct("!I")
 _BEGIN = struct.Struct("!IB")  # length and command
+
+# A header's packet, if its length is that of the match.
+_HEADER = re.compile(rb"....L([^\0\n]{0,%d}+)\0([^\0]*+)\0" % MAX_NAME, re.DOTALL)
 
 
 class Wire:
@@ -106,24 +110,33 @@ class Wire:
         """Take macros, and append content, up to a packet that is not whole or is something else.
 
         This is no more than the loop of next_event does, for what a mail mostly consists of, in a
-        third of the time.
+        fourth of the time.
         """
         buffer, position, end = self._buffer, self._position, len(self._buffer)
-        while end - position >= 5:
+        separator, unanswered = self._separator, self._unanswered
+        headers = HEADER[0] in unanswered
+        while True:
+            if buffer.startswith(self._macros, position):  # Postfix repeats them before each header
+                position += len(self._macros)
+            if headers and (header := _HEADER.match(buffer, position)):
+                after = header.end()
+                if _LENGTH.unpack_from(buffer, position)[0] == after - position - 4:
+                    name, value = header.groups()
+                    content += (name, separator, with_crlf(value), b"\r\n")
+                    position = after
+                    continue
+            if end - position < 5:
+                break
             length, command = _BEGIN.unpack_from(buffer, position)
             after = position + 4 + length
-            if after > end or not length or command not in self._unanswered:
+            if after > end or not length or command not in unanswered or command == HEADER[0]:
                 break
-            data = bytes(buffer[position + 5 : after])
-            if command == HEADER[0]:
-                content.append(header_line(data, self._separator))
-            elif command == END_OF_HEADERS[0]:
+            if command == END_OF_HEADERS[0]:
                 content.append(b"\r\n")
             elif command == MACRO[0]:
-                if data != self._macros:
-                    self._learn(data)
-            elif data:
-                content.append(data)
+                self._learn(bytes(buffer[position:after]))
+            elif length > 1:
+                content.append(bytes(buffer[position + 5 : after]))
             position = after
         self._position = position
 
@@ -185,7 +198,7 @@ class Wire:
         self._command = b""
         event: events.Event | None = None
         if command == MACRO:
-            self._learn(data)
+            self._learn(_BEGIN.pack(len(data) + 1, MACRO[0]) + data)
         elif command == NEGOTIATE:
             self._agreed, reply = agree(data)
             self._unanswered = frozenset(one[0] for one in _QUIET if not self._owes(one))
@@ -203,12 +216,12 @@ class Wire:
             event = events.Ignored(owed=self._owes(command))
         return event
 
-    def _learn(self, data: bytes) -> None:
-        """Macros: the command they belong to, then names and values, each with NUL."""
-        self._macros = data
-        if b"i\0" not in data and b"i}\0" not in data:
+    def _learn(self, packet: bytes) -> None:
+        """Macros: length, D, the command they belong to, then names and values, each with NUL."""
+        before, self._macros = self._macros, packet
+        if packet[6:] == before[6:] or (b"i\0" not in packet and b"i}\0" not in packet):
             return
-        strings = data[1:].split(b"\0")
+        strings = packet[6:].split(b"\0")
         for name, value in zip(strings[::2], strings[1::2], strict=False):
             if name in {b"i", b"{i}"} and value:
                 self.queue_id = value.decode("ascii", "backslashreplace")

@@ -93,6 +93,14 @@ def test_name_that_is_too_long(cuts: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("flags", [ALL_PROTOCOL, LEADING_SPACE], ids=["unanswered", "answered"])
+def test_name_in_a_whole_packet(flags: int) -> None:
+    (content,) = events_of(header(b"x" * MAX_NAME, b" v"), wire=negotiated(flags=flags))
+    assert content == Content(b"x" * MAX_NAME + b": v\r\n", owed=flags == LEADING_SPACE)
+    with pytest.raises(ProtocolError):
+        events_of(header(b"x" * (MAX_NAME + 1), b" v"), wire=negotiated(flags=flags))
+
+
+@pytest.mark.parametrize("flags", [ALL_PROTOCOL, LEADING_SPACE], ids=["unanswered", "answered"])
 def test_leading_space_is_negotiated(flags: int) -> None:
     wire = negotiated(flags=flags)
     (content,) = events_of(header(b"A", b"x"), wire=wire)
