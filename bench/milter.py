@@ -53,6 +53,14 @@ _LARGE = (
     (Work(800, 16 * KIB, 8, headers=200), None, False),
     (Work(400, 4 * KIB, 8, recipients=500), None, False),
 )
+# What is counted; as many mails as each connection needs.
+_COUNTED = (
+    Work(0, 4 * KIB, 64),
+    Work(0, 4 * KIB, 1),
+    Work(0, 4 * KIB, 8),
+    Work(0, MIB, 1),
+    Work(0, MIB, 8),
+)
 # What grows tenfold.
 _GROWTH = {
     "recipients": (Work(1000, 4 * KIB, 8, recipients=50), Work(300, 4 * KIB, 8, recipients=500)),
@@ -66,9 +74,9 @@ _GROWTH = {
 
 def measure(setting: Setting) -> Iterator[Row]:
     yield from _sink(setting)
-    for connections in setting.either([64], [1, 8, 64]):
+    for work in setting.either(_COUNTED[:1], _COUNTED):
         for name in (BENNO, C_PEER):
-            yield _cost(setting, name, connections)
+            yield _cost(setting, name, work)
     yield from _in_memory(setting)
     yield from _on_disk(setting)
     if not setting.quick:
@@ -106,12 +114,11 @@ def _sink(setting: Setting) -> Iterator[Row]:
             yield from compared(f"{SUBJECT}: load generator", str(work), comparison, goals=goal)
 
 
-def _cost(setting: Setting, name: str, connections: int) -> Row:
+def _cost(setting: Setting, name: str, work: Work) -> Row:
     """What a mail takes on the disk: counted in one run, and the switches in another, undisturbed."""
-    work = Work(setting.either(5, 40) * connections, 4 * KIB, connections)
-    more = replace(
-        work, mails=max(work.mails, setting.either(1000, 2000))
-    )  # so that the start counts for little
+    work = replace(work, mails=setting.either(5, 40) * work.connections)
+    enough = setting.either(1000, 2000) * 4 * KIB // work.octets  # so that the start counts for little
+    more = replace(work, mails=max(work.mails, enough))
     with (
         ALL[name](setting, setting.directory / "traced") as milter,
         process.traced(milter.daemon.pid) as calls,
@@ -132,7 +139,7 @@ def _cost(setting: Setting, name: str, connections: int) -> Row:
         figures["Python calls/mail"] = _python_calls(setting, work)
     common = calls.names.most_common(14)
     note = ", ".join(f"{call} {count / work.mails:.2f}" for call, count in common)
-    goal = at_most(1.1, _SYNCS) if name == BENNO and connections == 64 else None
+    goal = at_most(1.1, _SYNCS) if name == BENNO and work.connections == 64 else None
     return Row(f"{SUBJECT}: cost", str(work), name, figures, goal=goal, note=note)
 
 

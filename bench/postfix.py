@@ -2,12 +2,12 @@
 
 Each has a Postfix of its own with the same settings. What was accepted is held in the queue, so that
 only receiving is measured. The mails are sent by Debian's smtp-source, in sessions that stay, and in a
-session for each mail, as most mail comes from the net.
+session for each mail, as most mail comes from the net; and by smtpload, which times the answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,12 +15,14 @@ from functools import partial
 from bench import mta, process
 from bench.milters import ALL, BENNO, C_PEER, C_UNSAFE, KIB, MIB, Milter
 from bench.report import Row, at_least, compared
-from bench.rounds import Sample, compare
-from bench.sending import Load, send_by_smtp_source
+from bench.rounds import Run, Sample, compare
+from bench.sending import Load, send, send_by_smtp_source
 from bench.setting import Setting
 
 SUBJECT = "postfix"
 NONE = "no milter"
+
+_Sender = Callable[[int, Load], Sample]  # to this port
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,18 @@ def measure(setting: Setting) -> Iterator[Row]:
         pairs = _start(setting, stack)
         for load in _loads(setting):
             goals = {BENNO: at_least(1.2)} if load.size == 4 * KIB else {}
-            runs = {name: partial(_run, pair, load) for name, pair in pairs.items()}
-            comparison = compare(runs, setting.rounds)
             work = f"{load}, {'a session for each mail' if load.each else 'sessions stay'}"
+            runs = _runs(pairs, load, send_by_smtp_source)
+            comparison = compare(runs, setting.rounds)
             yield from compared(SUBJECT, work, comparison, base=C_PEER, goals=goals)
+        for sessions in setting.either([8], [1, 8, 32]):
+            load = Load(setting.either(300, 1000), 4 * KIB, sessions)
+            comparison = compare(_runs(pairs, load, partial(send, setting)), setting.rounds)
+            yield from compared(SUBJECT, f"{load}, answers timed", comparison, base=C_PEER)
+
+
+def _runs(pairs: Mapping[str, _Pair], load: Load, sender: _Sender) -> dict[str, Run]:
+    return {name: partial(_run, pair, load, sender) for name, pair in pairs.items()}
 
 
 def _loads(setting: Setting) -> Iterator[Load]:
@@ -71,9 +81,9 @@ def _start(setting: Setting, stack: ExitStack) -> Mapping[str, _Pair]:
     return pairs
 
 
-def _run(pair: _Pair, load: Load) -> Sample:
+def _run(pair: _Pair, load: Load, sender: _Sender) -> Sample:
     pair.empty()
-    sample = process.measured(pair.server.daemon, lambda: send_by_smtp_source(pair.server.port, load))
+    sample = process.measured(pair.server.daemon, lambda: sender(pair.server.port, load))
     kept = [len(pair.server.files("hold")), pair.milter.count() if pair.milter else load.mails]
     if kept != [load.mails] * 2:
         raise RuntimeError(f"{load}: {kept} mails are in the queue and with the milter")

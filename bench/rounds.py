@@ -7,8 +7,8 @@
 
 Each callable makes one run and returns its Sample; all else (starting, clearing, stopping) it does
 outside the seconds that it reports. Machines are shared: a rate says little by itself, and only runs of
-the same round are compared. In each round all contenders have their turn, the order rotated by one from
-round to round, so that none always follows the same other one at the same place.
+the same round are compared. In each round all contenders have their turn, in an order of chance, so
+that none always follows the same other one.
 
 The interval of a median is made of order statistics: of n ratios in order, the k-th from either end
 hold the true median between them with the probability 1 - 2 P(B(n, 1/2) < k). k is the largest that
