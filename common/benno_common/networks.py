@@ -48,6 +48,11 @@ class Networks:
         return ",".join(map(str, self._networks))
 
 
+def plain(address: str) -> str:
+    """The address of a peer; on a socket of IPv6 that takes IPv4 too it comes as ::ffff:192.0.2.1."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
 def origin(client: str) -> str:
     """What clients are counted by: the address, of IPv6 its network of 64 bits."""
     if ":" not in client:

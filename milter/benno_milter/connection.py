@@ -21,6 +21,7 @@ from benno_common import log
 from benno_common.envelope import Envelope
 from benno_common.mail import Mail
 from benno_common.maildrop import LARGEST_PIECE
+from benno_common.networks import plain
 from benno_milter import event as events
 from benno_milter import message, protocol, wire
 from benno_milter.shared import Pending, Shared, log_refusal, refusal_of
@@ -52,7 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self._peer = peer[0]
+            self._peer = plain(peer[0])
             self._tcp = transport.get_extra_info("socket")
         if not self._shared.admits(self._peer, by_tcp=self._tcp is not None):
             self._transport.abort()

@@ -30,6 +30,7 @@ from typing import NoReturn, cast
 from aiosmtpd import smtp
 
 from benno_common import log
+from benno_common.networks import plain
 from benno_smtp.limits import Patience
 from benno_smtp.reader import MAX_LINE, Reader
 from benno_smtp.replies import Replies, in_our_words
@@ -91,7 +92,7 @@ class Connection(smtp.SMTP):
         cls._commands = [name for name in dir(cls) if name.startswith("smtp_")]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.client = (transport.get_extra_info("peername") or ("unknown",))[0]
+        self.client = plain((transport.get_extra_info("peername") or ("unknown",))[0])
         self.shared.join(self)
         super().connection_made(transport)
         if hasattr(transport, "max_size"):  # asyncio reads 256 KiB at once, and hundreds do it together

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benno_common.networks import DEFAULT, Networks
+from benno_common.networks import DEFAULT, Networks, origin, plain
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,25 @@ def test_no_network(network: str, reason: str) -> None:
     with pytest.raises(ValueError, match="is no network") as caught:
         Networks(["127.0.0.1", network])
     assert str(caught.value) == f"{network!r} is no network like 10.1.0.0/16 ({reason})"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:0:1", "::ffff:0:1"),
+        ("2001:db8::ffff:1", "2001:db8::ffff:1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("fe80::1%eth0.100", "fe80::1%eth0.100"),
+        ("unknown", "unknown"),
+        ("", ""),
+    ],
+)
+def test_plain(address: str, shown: str) -> None:
+    """As a client over IPv4 is configured and counted, whatever socket it came by."""
+    assert plain(address) == shown
+    assert origin(plain(address)) == origin(address)
 
 
 def test_shown_as_it_can_be_given() -> None:
