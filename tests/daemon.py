@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket as sockets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import passing
 from benno_common.mailfile import Decoder
 from directories import contents
 from waiting import wait_for
@@ -79,11 +81,13 @@ def running(
     wrapper: Sequence[str] = (),
     log: Path | None = None,
     command: Sequence[str] = (),
+    passed: Sequence[sockets.socket] = (),
 ) -> Iterator[Daemon]:
     """Start benno-milter and wait until it listens; at the end it must not be left running.
 
     socket: as for -p, default a Unix socket beside the spool. Without --min-free among the options
     there is no reserve. The log is written beside the spool. command: COMMAND, or what stands for it.
+    passed: sockets that it gets as systemd would pass them.
     """
     spool.mkdir(exist_ok=True)
     socket = socket or f"unix:{spool.parent / (spool.name + '.sock')}"
@@ -91,6 +95,7 @@ def running(
     reserve = () if "--min-free" in options else ("--min-free", "0")
     arguments = [
         *wrapper,
+        *passing.wrapper(passed),
         *(command or COMMAND),
         "-p",
         socket,
@@ -102,7 +107,9 @@ def running(
         *options,
     ]
     with log.open("wb") as stream:
-        process = subprocess.Popen(arguments, stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            arguments, stdout=stream, stderr=stream, pass_fds=passing.descriptors(passed)
+        )
     daemon = Daemon(process, log, spool, socket)
     try:
         wait_for(lambda: "INFO: started" in daemon.log or process.poll() is not None, "the start")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 
 import daemon
 import load
+import passing
 import receiver_daemon
 import smtp_load
 from daemon import Daemon
@@ -46,6 +48,16 @@ class Kind:
         self, directory: Path, wrapper: Sequence[str] = (), prelude: str = ""
     ) -> AbstractContextManager[Daemon]:
         """wrapper: a command that starts it. prelude: Python that runs before it."""
+        raise NotImplementedError
+
+    def listen(self, path: Path) -> socket.socket:
+        """A socket to pass to several of them. path: of one that has a file."""
+        raise NotImplementedError
+
+    def start_on(
+        self, sock: socket.socket, directory: Path, name: str
+    ) -> AbstractContextManager[Daemon]:
+        """One of several processes. name: of its log."""
         raise NotImplementedError
 
     def load(
@@ -74,6 +86,15 @@ class _Milter(Kind):
         command = (*daemon.COMMAND[:2], f"{prelude}\n{daemon.COMMAND[2]}")
         # Over TCP, for a socket in a directory that a wrapper may take away could not be made.
         return daemon.running(directory, wrapper=wrapper, socket="inet:0@127.0.0.1", command=command)
+
+    def listen(self, path: Path) -> socket.socket:
+        return passing.unix(path)
+
+    def start_on(
+        self, sock: socket.socket, directory: Path, name: str
+    ) -> AbstractContextManager[Daemon]:
+        address, log = f"unix:{sock.getsockname()}", directory.parent / f"{name}.log"
+        return daemon.running(directory, socket=address, passed=[sock], log=log)
 
     def load(
         self,
@@ -108,6 +129,15 @@ class _Receiver(Kind):
         self, directory: Path, wrapper: Sequence[str] = (), prelude: str = ""
     ) -> AbstractContextManager[Daemon]:
         return receiver_daemon.running(directory, wrapper=wrapper, prelude=prelude)
+
+    def listen(self, path: Path) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    def start_on(
+        self, sock: socket.socket, directory: Path, name: str
+    ) -> AbstractContextManager[Daemon]:
+        settings, log = f"port = {sock.getsockname()[1]}", directory.parent / f"{name}.log"
+        return receiver_daemon.running(directory, settings, passed=[sock], log=log)
 
     def load(
         self,

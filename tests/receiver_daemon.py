@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import passing
 from daemon import Daemon, read
 from waiting import wait_for
 
@@ -59,20 +61,27 @@ def running(
     wrapper: Sequence[str] = (),
     prelude: str = "",
     environment: dict[str, str] | None = None,
+    passed: Sequence[socket.socket] = (),
+    log: Path | None = None,
 ) -> Iterator[Receiver]:
     """Start benno-smtp and wait until it listens; at the end it must not be left running.
 
     settings: lines of TOML. options: arguments besides -c and --log. wrapper: a command that starts
     it. prelude: Python that runs before it. The configuration file and the log lie beside the inbox.
+    passed: sockets that it gets as systemd would pass them.
     """
     inbox.mkdir(exist_ok=True)
     config = inbox.parent / f"{inbox.name}.conf"
     config.write_text(configuration(inbox, settings))
-    log = inbox.parent / f"{inbox.name}.log"
+    log = log or inbox.parent / f"{inbox.name}.log"
     arguments = ["-c", str(config), "--log", "stderr", *options]
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [*wrapper, *command(prelude), *arguments], stdout=stream, stderr=stream, env=environment
+            [*wrapper, *passing.wrapper(passed), *command(prelude), *arguments],
+            stdout=stream,
+            stderr=stream,
+            env=environment,
+            pass_fds=passing.descriptors(passed),
         )
     receiver = Receiver(process, log, inbox)
     try:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benno_common import VERSION, descriptors, listener, log, service
+from benno_common import VERSION, descriptors, listener, log, passed, service
 from benno_common.durable import DirectoryUnusable
 from benno_common.envelope import Envelope
 from benno_common.maildrop import MailDrop
@@ -123,6 +123,7 @@ class Service:
 async def run(settings: Service) -> None:
     """Serve until a signal. Raises Exit where it cannot start."""
     service.raise_descriptor_limit()
+    given = passed.take(settings.addresses)
     stop = service.stop_signal()
     failures: list[BaseException] = []
 
@@ -146,9 +147,10 @@ async def run(settings: Service) -> None:
     loop.add_signal_handler(signal.SIGUSR1, sessions.statistics.log)
     ticking = loop.create_task(_tick(sessions))
     with contextlib.ExitStack() as stack:
-        sockets = [
+        sockets: list[socket.socket] = [stack.enter_context(sock) for sock in given]
+        sockets += [
             sock
-            for address in settings.addresses
+            for address in passed.missing(settings.addresses, given)
             for sock in stack.enter_context(listener.listening(address, settings.socket_mode))
         ]
         stack.enter_context(service.pidfile(settings.pidfile))
@@ -174,7 +176,7 @@ async def _serve(
     for sock in sockets:
         sock.listen(listener.BACKLOG)  # asyncio has made the queue as short
     gc.freeze()  # what was imported stays; collections need not look at it again
-    log.lifecycle("started", version=VERSION, **{**settings.shown, **_ports(sockets)})
+    log.lifecycle("started", version=VERSION, **{**settings.shown, **_bound(sockets)})
     service.notify("READY=1")
     await stop.wait()
     service.notify("STOPPING=1")
@@ -231,6 +233,8 @@ def open_directory(role: str, opening: Callable[[], None]) -> None:
         raise service.Exit(code, f"{role}: {error.strerror} ({user})") from error
 
 
-def _ports(sockets: list[socket.socket]) -> dict[str, object]:
-    """The port, which the system chose where 0 asked it to."""
-    return {"port": sockets[0].getsockname()[1]} if sockets[0].family != socket.AF_UNIX else {}
+def _bound(sockets: list[socket.socket]) -> dict[str, object]:
+    """The port, which the system chose where 0 asked it to, and how many sockets were passed to us."""
+    port = {"port": sockets[0].getsockname()[1]} if sockets[0].family != socket.AF_UNIX else {}
+    count = sum(isinstance(sock, passed.PassedSocket) for sock in sockets)
+    return {**port, "passed": count} if count else {**port}

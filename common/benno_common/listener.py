@@ -20,6 +20,8 @@ from benno_common.service import Exit
 
 BACKLOG = 1024
 
+Place = tuple[Any, ...]  # family, and what a socket is bound to
+
 _PORT_AND_HOST = re.compile(r"(?P<port>[0-9]{1,9})(?:@(?P<host>[^@]+))?")
 _HOST_AND_PORT = re.compile(r"(?P<host>[^@]+):(?P<port>[0-9]{1,9})")  # as Postfix writes it
 
@@ -71,6 +73,18 @@ def _inet_address(text: str, kind: str, port: str, host: str | None) -> InetAddr
     if text not in {f"{kind}:{port}@{host}", f"{kind}:{port}@[{host}]"}:
         raise Exit(os.EX_CONFIG, f"socket {text}: write {kind}:{port}@{host}")
     return InetAddress(host, int(port), socket.AF_INET6 if kind == "inet6" else socket.AF_INET)
+
+
+def places(address: UnixAddress | InetAddress) -> list[Place]:
+    """All that an address means. Raises Exit."""
+    if isinstance(address, UnixAddress):
+        return [path_place(address.path)]
+    return [(family, *where) for family, _, _, _, where in _resolve(address)]
+
+
+def path_place(path: str) -> Place:
+    """That of a Unix socket, however its path is written; one without a file begins with NUL."""
+    return socket.AF_UNIX, path if path.startswith("\0") else os.path.realpath(path)
 
 
 def listen(address: UnixAddress | InetAddress, mode: int) -> list[socket.socket]:
@@ -153,6 +167,21 @@ def _examine_unix(path: str) -> bool:
 
 
 def _listen_inet(address: InetAddress) -> list[socket.socket]:
+    found = _resolve(address)
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, where in found:
+            listeners.append(socket.socket(family, kind, protocol))
+            _listen_at(listeners[-1], where)
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise Exit(_exit_code(error), f"socket {address}: {error.strerror}") from error
+    return listeners
+
+
+def _resolve(address: InetAddress) -> list[Any]:
+    """As getaddrinfo(), of the families that this system has. Raises Exit."""
     flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
     try:
         found = socket.getaddrinfo(
@@ -161,30 +190,21 @@ def _listen_inet(address: InetAddress) -> list[socket.socket]:
     except (OSError, UnicodeError) as error:  # UnicodeError: for a name like a..b
         reason = error.strerror if isinstance(error, OSError) else "no host has such a name"
         raise Exit(os.EX_CONFIG, f"socket {address}: {reason}") from error
-    listeners: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, where in dict.fromkeys(found):  # /etc/hosts may repeat one
-            listener = _socket(family, kind, protocol)
-            if listener is not None:
-                listeners.append(listener)
-                _listen_at(listener, where)
-    except OSError as error:
-        for listener in listeners:
-            listener.close()
-        raise Exit(_exit_code(error), f"socket {address}: {error.strerror}") from error
-    if not listeners:
+    usable = [one for one in dict.fromkeys(found) if _has(one[0])]  # /etc/hosts may repeat one
+    if not usable:
         raise Exit(os.EX_CONFIG, f"socket {address}: no such address on this machine")
-    return listeners
+    return usable
 
 
-def _socket(family: int, kind: int, protocol: int) -> socket.socket | None:
-    """A socket; None on a system without this family (IPv6, where all addresses were asked for)."""
+def _has(family: int) -> bool:
+    """Whether the kernel has it: `all addresses` names IPv6 also where it was switched off."""
     try:
-        return socket.socket(family, kind, protocol)
+        socket.socket(family, socket.SOCK_STREAM).close()
     except OSError as error:
         if error.errno == errno.EAFNOSUPPORT:
-            return None
+            return False
         raise
+    return True
 
 
 def _listen_at(listener: socket.socket, where: Any) -> None:

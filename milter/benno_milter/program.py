@@ -6,7 +6,7 @@ import asyncio
 import functools
 import sys
 
-from benno_common import commandline, daemon, descriptors, listener, log, service
+from benno_common import commandline, daemon, descriptors, listener, log, passed, service
 from benno_common.durable import Directory
 from benno_common.maildrop import MailDrop
 from benno_milter import options, postfixcheck
@@ -33,7 +33,8 @@ def _check(settings: options.Settings) -> None:
     if shortage := directory.reserve(settings.min_free)[0]:
         log.short_of_space(settings.spool, shortage)
     directory.close()
-    listener.check_address(settings.address)
+    for address in passed.missing([settings.address], passed.take([settings.address])):
+        listener.check_address(address)
     service.check_pidfile(settings.pidfile)
     log.lifecycle("checked", **_shown(settings))
 
