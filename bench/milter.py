@@ -17,14 +17,28 @@ from pathlib import Path
 
 from bench import process
 from bench.growth import grown
-from bench.milters import ALL, BENNO, C_PEER, C_UNSAFE, KIB, MIB, Milter, Work, benno, load, send
+from bench.milters import (
+    ALL,
+    BENNO,
+    C_PEER,
+    C_UNSAFE,
+    KIB,
+    MIB,
+    TWICE,
+    Milter,
+    Work,
+    benno,
+    load,
+    send,
+)
 from bench.report import SWITCHES, Goal, Row, at_least, at_most, compared
-from bench.rounds import Sample, compare
+from bench.rounds import Comparison, Run, Sample, compare
 from bench.setting import Setting
 
 SUBJECT = "milter"
 _SYNCS = "syncs/mail"
-_C_AND_OURS = (BENNO, C_PEER, C_UNSAFE)
+_C_AND_OURS = (BENNO, TWICE, C_PEER, C_UNSAFE)
+_QUICK = (BENNO, TWICE, C_PEER)
 
 _PROFILED = """
 import cProfile
@@ -155,18 +169,19 @@ def _python_calls(setting: Setting, work: Work) -> float:
 
 
 def _in_memory(setting: Setting) -> Iterator[Row]:
-    names = setting.either((BENNO, C_PEER), tuple(ALL))
+    names = setting.either(_QUICK, tuple(ALL))
     with _started(setting, setting.ram / SUBJECT, names) as milters:
         for connections in setting.either([8], [1, 8, 64, 500]):
             work = Work(setting.either(1000, 3000), 4 * KIB, connections)
-            runs = {name: partial(_run, setting, milter, work) for name, milter in milters.items()}
+            runs = _runs(setting, milters, work)
             comparison = compare(runs, min(setting.rounds, 5))
             yield from compared(f"{SUBJECT}: tmpfs", str(work), comparison, base=C_PEER)
+            yield from _two_beside_one(f"{SUBJECT}: tmpfs", work, comparison)
 
 
 def _on_disk(setting: Setting) -> Iterator[Row]:
     works = [work for work in _SMALL + _LARGE if not setting.quick or work[1] is not None]
-    started = setting.either((BENNO, C_PEER), tuple(ALL))
+    started = setting.either(_QUICK, tuple(ALL))
     with _started(setting, setting.directory / f"{SUBJECT}.disk", started) as milters:
         for work, goal, everybody in works:
             names = started if everybody else [one for one in _C_AND_OURS if one in started]
@@ -177,10 +192,25 @@ def _compared_on_disk(
     setting: Setting, milters: Mapping[str, Milter], work: Work, goal: Goal | None
 ) -> Iterator[Row]:
     work = replace(work, mails=setting.either(work.mails // 4, work.mails))
-    runs = {name: partial(_run, setting, milter, work) for name, milter in milters.items()}
-    comparison = compare(runs, setting.rounds)
+    comparison = compare(_runs(setting, milters, work), setting.rounds)
     goals = {BENNO: goal} if goal else {}
     yield from compared(f"{SUBJECT}: disk", str(work), comparison, base=C_PEER, goals=goals)
+    yield from _two_beside_one(f"{SUBJECT}: disk", work, comparison)
+
+
+def _runs(setting: Setting, milters: Mapping[str, Milter], work: Work) -> Mapping[str, Run]:
+    """Of all, but of two processes only where they can share the connections, and for plain mails."""
+    for_two = work in (Work(work.mails, size, work.connections) for size in (4 * KIB, MIB))
+    return {
+        name: partial(_run, setting, milter, work)
+        for name, milter in milters.items()
+        if name != TWICE or (for_two and work.connections > 1)
+    }
+
+
+def _two_beside_one(subject: str, work: Work, comparison: Comparison) -> Iterator[Row]:
+    if TWICE in comparison.samples:
+        yield Row(subject, str(work), TWICE, ratio=comparison.ratio(TWICE, BENNO))
 
 
 def _growing(setting: Setting) -> Iterator[Row]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import process, receivers
+from bench import process, receivers, several
 from bench.rounds import Latency, Sample
 from bench.setting import PEERS, Setting, command, environment
 
@@ -72,8 +72,23 @@ def benno(
     _setting: Setting, root: Path, *, start: Sequence[str] | None = None
 ) -> AbstractContextManager[Milter]:
     """start: the command, instead of the usual one."""
-    options = ["-p", f"unix:{root}/socket", "-o", f"{root}/spool", "-m", "666", "--log", "stderr"]
-    return _running(root, [*(start or command("benno_milter")), *options], f"{root}/socket")
+    return _running(root, [*(start or command("benno_milter")), *_options(root)], f"{root}/socket")
+
+
+@contextmanager
+def benno_twice(_setting: Setting, root: Path) -> Iterator[Milter]:
+    """Two processes, one socket, one spool."""
+    spool, address = root / "spool", f"{root}/socket"
+    spool.mkdir(parents=True)
+    words = [*command("benno_milter"), *_options(root)]
+    with several.running(
+        words, several.unix(address), 2, log=root / "log", env=environment()
+    ) as daemon:
+        yield Milter(address, spool, daemon)
+
+
+def _options(root: Path) -> list[str]:
+    return ["-p", f"unix:{root}/socket", "-o", f"{root}/spool", "-m", "666", "--log", "stderr"]
 
 
 def c_peer(setting: Setting, root: Path, *, durable: bool = True) -> AbstractContextManager[Milter]:
@@ -103,9 +118,11 @@ def purepythonmilter(_setting: Setting, root: Path) -> AbstractContextManager[Mi
     return _running(root, words, port)
 
 
-BENNO, C_PEER, C_UNSAFE = "benno-milter", "C peer", "C peer, no sync"
+BENNO, TWICE = "benno-milter", "benno-milter, 2 processes"
+C_PEER, C_UNSAFE = "C peer", "C peer, no sync"
 ALL: Mapping[str, Start] = {
     BENNO: benno,
+    TWICE: benno_twice,
     C_PEER: c_peer,
     C_UNSAFE: partial(c_peer, durable=False),
     "pymilter": pymilter,

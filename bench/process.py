@@ -52,16 +52,18 @@ class Usage:
 class Daemon:
     """A running process; its `pid` is the measured program's own.
 
-    used: after its end, all that it has used; with that of threads that had ended before.
+    used: after its end, all that it has used; with that of threads that had ended before. others:
+    processes that do the same work.
     """
 
     pid: int
     log: Path
     used: Usage | None = None
+    others: tuple[int, ...] = ()
 
     def usage(self) -> Usage:
         cpu, switches, peak = 0.0, 0, 0
-        for pid in family(self.pid):
+        for pid in self._all():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
                 cpu += _cpu_seconds(pid)
                 switches += sum(_switches(task) for task in Path(f"/proc/{pid}/task").iterdir())
@@ -70,8 +72,11 @@ class Daemon:
 
     def forget_peak(self) -> None:
         """Let the peak begin anew at what is in use now."""
-        for pid in family(self.pid):
+        for pid in self._all():
             Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _all(self) -> list[int]:
+        return [pid for one in (self.pid, *self.others) for pid in family(one)]
 
 
 @contextmanager
@@ -81,13 +86,14 @@ def running(
     ready: Callable[[], object],
     log: Path,
     env: Mapping[str, str] | None = None,
+    passed: Sequence[int] = (),
 ) -> Iterator[Daemon]:
     """Start a daemon that stays in the foreground, wait until it is ready, end it with SIGTERM.
 
-    log: the file for its standard output and standard error.
+    log: the file for its standard output and standard error. passed: descriptors that it gets.
     """
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=env)
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=env, pass_fds=passed)
     daemon = Daemon(process.pid, log)
     try:
         wait_for(lambda: process.poll() is not None or ready(), f"the start of {command[0]}")

@@ -25,7 +25,7 @@ from bench.sending import KIB, MB, Load, send
 from bench.setting import Setting
 
 SUBJECT = "receiver"
-OURS, OURS_BDAT = "benno-smtp", "benno-smtp, BDAT"
+OURS, OURS_BDAT, TWICE = "benno-smtp", "benno-smtp, BDAT", "benno-smtp, 2 processes"
 HELD, DISCARDING = "Postfix", "Postfix, discarding"
 AIOSMTPD = "aiosmtpd"
 
@@ -73,6 +73,7 @@ def _loads(setting: Setting, *, in_memory: bool) -> list[Load]:
 def _start(stack: ExitStack, setting: Setting, place: Path) -> dict[str, Receiver]:
     """All of them, in directories of their own below `place`."""
     started = {OURS: stack.enter_context(receivers.benno_smtp(place / "benno-smtp"))}
+    started[TWICE] = stack.enter_context(receivers.benno_smtp_twice(place / "twice"))
     started[AIOSMTPD] = stack.enter_context(receivers.aiosmtpd(place / "aiosmtpd"))
     if mta.missing() is None:
         started[HELD] = stack.enter_context(receivers.postfix(place / "postfix"))
@@ -85,10 +86,12 @@ def _start(stack: ExitStack, setting: Setting, place: Path) -> dict[str, Receive
 def _compared(
     setting: Setting, started: Mapping[str, Receiver], load: Load, place: str, rounds: int
 ) -> Iterator[Row]:
+    plain = load.recipients == 1 and not load.each
     contenders: dict[str, Run] = {
         name: partial(_run, setting, receiver, load)
         for name, receiver in started.items()
         if name != AIOSMTPD or not setting.quick or load.size == _LARGE or HELD not in started
+        if name != TWICE or (plain and load.size != _LARGE and load.sessions > 1)
     }
     bdat = replace(load, bdat=True)
     contenders[OURS_BDAT] = partial(_run, setting, started[OURS], bdat)
@@ -96,9 +99,10 @@ def _compared(
     work = f"{load}, {'a connection each, ' if load.each else ''}{place}"
     base = HELD if HELD in started else AIOSMTPD
     goal = _GOALS.get((load.size, load.sessions)) if place == "disk" and base == HELD else None
-    plain = load.recipients == 1 and not load.each
     goals = {OURS: at_least(goal)} if goal and plain else {}
     yield from compared(SUBJECT, work, comparison, base=base, goals=goals, note=mta.missing() or "")
+    if TWICE in contenders:
+        yield Row(SUBJECT, work, TWICE, ratio=comparison.ratio(TWICE, OURS))
     if base != AIOSMTPD and AIOSMTPD in contenders:
         faster: Goal | None = at_least(5) if load.size == _LARGE and place == "disk" else None
         yield Row(SUBJECT, work, OURS, ratio=comparison.ratio(OURS, AIOSMTPD), goal=faster)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import mta, place, process
+from bench import mta, place, process, several
 from bench.setting import PEERS, command, environment
 
 _CONFIGURATION = """\
@@ -36,15 +36,31 @@ class Receiver:
 def benno_smtp(root: Path, inbox: Path | None = None) -> Iterator[Receiver]:
     """With its configuration and log in `root`; inbox: there where nothing else is said."""
     inbox, port = inbox or root / "inbox", process.free_port()
-    for directory in (root, inbox):
-        directory.mkdir(parents=True, exist_ok=True)
-    configuration = root / "benno-smtp.conf"
-    configuration.write_text(_CONFIGURATION.format(inbox=inbox, port=port))
-    words = [*command("benno_smtp"), "-c", str(configuration), "--log", "stderr"]
+    words = _configured(root, inbox, port)
     with process.running(
         words, ready=lambda: greets(port), log=root / "benno-smtp.log", env=environment()
     ) as daemon:
         yield Receiver(port, daemon, lambda: empty(inbox))
+
+
+@contextmanager
+def benno_smtp_twice(root: Path) -> Iterator[Receiver]:
+    """Two processes, one socket, one import directory."""
+    inbox = root / "inbox"
+    sock = several.loopback()
+    port = int(sock.getsockname()[1])
+    words = _configured(root, inbox, port)
+    with several.running(words, sock, 2, log=root / "benno-smtp.log", env=environment()) as daemon:
+        yield Receiver(port, daemon, lambda: empty(inbox))
+
+
+def _configured(root: Path, inbox: Path, port: int) -> list[str]:
+    """The command."""
+    for directory in (root, inbox):
+        directory.mkdir(parents=True, exist_ok=True)
+    configuration = root / "benno-smtp.conf"
+    configuration.write_text(_CONFIGURATION.format(inbox=inbox, port=port))
+    return [*command("benno_smtp"), "-c", str(configuration), "--log", "stderr"]
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def lines(rows: Iterable[Row]) -> Iterator[str]:
         if row.subject != subject:
             subject, work = row.subject, None
             yield ""
-            yield f"{row.subject:24}" + "".join(f"{name:>15}" for name in _COLUMNS)
+            yield f"{row.subject:28}" + "".join(f"{name:>15}" for name in _COLUMNS)
         if row.work != work:
             work = row.work
             yield f"{work}"
@@ -162,7 +162,7 @@ def _line(row: Row) -> str:
     if row.goal is not None:
         said = "not reached" if not row.reached else "reached, sure" if row.sure else "reached"
         rest.append(f"goal {row.goal.figure or ''}{row.goal}: {said}")
-    return "  ".join([f"  {row.contender:22}" + "".join(cells), *rest]).rstrip()
+    return "  ".join([f"  {row.contender:26}" + "".join(cells), *rest]).rstrip()
 
 
 def _number(value: float) -> str:

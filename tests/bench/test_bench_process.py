@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench import several
 from bench.process import Calls, add_calls, measured, running
 from bench.rounds import Sample
+from bench.setting import command, environment
 
 TRACE = """\
 101 recvfrom(7, ""..., 65536, 0, NULL, NULL) = 4000
@@ -62,8 +66,8 @@ while True:
 @pytest.mark.slow
 def test_what_a_daemon_uses(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    command = [sys.executable, "-c", BUSY, str(ready)]
-    with running(command, ready=ready.exists, log=tmp_path / "log") as daemon:
+    busy = [sys.executable, "-c", BUSY, str(ready)]
+    with running(busy, ready=ready.exists, log=tmp_path / "log") as daemon:
 
         def work() -> Sample:
             before = daemon.usage()
@@ -90,3 +94,21 @@ def test_a_daemon_that_does_not_start_says_why(tmp_path: Path) -> None:
         running(command, ready=lambda: False, log=tmp_path / "log"),
     ):
         pass
+
+
+@pytest.mark.slow
+def test_what_two_processes_use(tmp_path: Path) -> None:
+    """Both are counted; and each has got the socket."""
+    (tmp_path / "spool").mkdir()
+    address = str(tmp_path / "socket")
+    words = [*command("benno_milter"), "-p", f"unix:{address}", "-o", f"{tmp_path}/spool"]
+    sock = several.unix(address)
+    log = tmp_path / "log"
+    with several.running([*words, "--log", "stderr"], sock, 2, log=log, env=environment()) as daemon:
+        both = (daemon.pid, *daemon.others)
+        logs = (log, tmp_path / "log.2")
+        for pid, one in zip(both, logs, strict=True):
+            assert re.search(rf"\[{pid}\]: INFO: started .* passed=1\n", one.read_text())
+        alone = [replace(daemon, pid=pid, others=()).usage() for pid in both]
+        assert daemon.usage().cpu_seconds >= sum(usage.cpu_seconds for usage in alone)
+        assert daemon.usage().peak >= sum(usage.peak for usage in alone)
