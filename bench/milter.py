@@ -199,13 +199,17 @@ def _compared_on_disk(
 
 
 def _runs(setting: Setting, milters: Mapping[str, Milter], work: Work) -> Mapping[str, Run]:
-    """Of all, but of two processes only where they can share the connections, and for plain mails."""
-    for_two = work in (Work(work.mails, size, work.connections) for size in (4 * KIB, MIB))
     return {
         name: partial(_run, setting, milter, work)
         for name, milter in milters.items()
-        if name != TWICE or (for_two and work.connections > 1)
+        if name != TWICE or _is_for_two(work)
     }
+
+
+def _is_for_two(work: Work) -> bool:
+    """Whether two processes can share it, and it is one of the plain ones."""
+    plain = work.headers == Work.headers and work.recipients == Work.recipients
+    return work.connections > 1 and plain and work.octets in {4 * KIB, MIB}
 
 
 def _two_beside_one(subject: str, work: Work, comparison: Comparison) -> Iterator[Row]:

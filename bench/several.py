@@ -19,8 +19,11 @@ from bench import process
 # The descriptor becomes the one that sd_listen_fds(3) knows; a command follows.
 _PASS = """
 import os, sys
-os.dup2(int(sys.argv[1]), 3)
+given = int(sys.argv[1])
+os.dup2(given, 3)
 os.set_inheritable(3, True)
+if given != 3:
+    os.close(given)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execvp(sys.argv[2], sys.argv[2:])
 """

@@ -176,7 +176,7 @@ async def _serve(
     for sock in sockets:
         sock.listen(listener.BACKLOG)  # asyncio has made the queue as short
     gc.freeze()  # what was imported stays; collections need not look at it again
-    log.lifecycle("started", version=VERSION, **{**settings.shown, **_bound(sockets)})
+    log.lifecycle("started", version=VERSION, **_shown(settings, sockets))
     service.notify("READY=1")
     await stop.wait()
     service.notify("STOPPING=1")
@@ -233,8 +233,13 @@ def open_directory(role: str, opening: Callable[[], None]) -> None:
         raise service.Exit(code, f"{role}: {error.strerror} ({user})") from error
 
 
-def _bound(sockets: list[socket.socket]) -> dict[str, object]:
-    """The port, which the system chose where 0 asked it to, and how many sockets were passed to us."""
-    port = {"port": sockets[0].getsockname()[1]} if sockets[0].family != socket.AF_UNIX else {}
-    count = sum(isinstance(sock, passed.PassedSocket) for sock in sockets)
-    return {**port, "passed": count} if count else {**port}
+def _shown(settings: Service, sockets: list[socket.socket]) -> dict[str, object]:
+    """The settings that hold, with the port, which the system chose where 0 asked it to."""
+    shown = dict(settings.shown)
+    if sockets[0].family != socket.AF_UNIX:
+        shown["port"] = sockets[0].getsockname()[1]
+    if count := sum(isinstance(sock, passed.PassedSocket) for sock in sockets):
+        shown["passed"] = count
+    if count == len(sockets):
+        shown.pop("socket_mode", None)  # theirs is as it was
+    return shown

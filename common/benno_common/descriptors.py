@@ -21,8 +21,7 @@ from typing import Any
 from benno_common import log
 from benno_common.seldom import Seldom
 
-# Of the daemon itself (9, of the receiver 10, and 1 for the journal), and of connections that are
-# being turned away.
+# Of the daemon itself (9, and 1 for the journal), and of connections that are being turned away.
 OWN = 24
 
 # Connections that are accepted in one turn of the loop; it takes three more to turn one away.

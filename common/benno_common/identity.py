@@ -5,15 +5,15 @@ the EHLO reply; the forwarder looks whether its spool has that file with that wo
 containers, bind mounts and network file systems, and two machines are never taken for one, be they
 copies of each other; it says nothing about the directory to anybody else.
 
-Each of several processes that serve one socket has a file of its own, which it keeps locked.
+Each of several processes that serve one socket has a file of its own, with its process id.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
-import itertools
 import os
 import re
 import secrets
@@ -21,6 +21,7 @@ import secrets
 KEYWORD = "XBENNODIR"  # of the EHLO reply
 
 _PREFIX = ".benno-smtp."
+_MAX_PROCESSES = 1000
 _IDENTITY = re.compile(r"([0-9a-f]{16})\.([0-9a-f]{16})")
 
 
@@ -34,33 +35,32 @@ class Mark:
         self._instance = instance
         self._word = secrets.token_hex(8)
         self._marked: tuple[int, int] | None = None  # device and inode of the directory
-        self._fd: int | None = None  # its lock holds as long as we live
         self.identity = f"{_file_of(instance, 0)}.{self._word}"
 
     def put(self, directory: int) -> None:
-        """See that it lies in this open directory. Raises OSError."""
+        """See that it lies in this open directory. Nothing stays open there. Raises OSError."""
         status = os.fstat(directory)
         if self._marked == (status.st_dev, status.st_ino):
             return
-        file, fd = self._own_file(directory)
-        if self._fd is not None:
-            os.close(self._fd)
-        self._fd = fd
-        os.ftruncate(fd, 0)
-        os.write(fd, self._word.encode())
-        self.identity = f"{file}.{self._word}"
+        self.identity = f"{self._write(directory)}.{self._word}"
         self._marked = status.st_dev, status.st_ino
 
-    def _own_file(self, directory: int) -> tuple[str, int]:
-        """The first that no other process has: its digits, and its descriptor. Raises OSError."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        for number in itertools.count():
+    def _write(self, directory: int) -> str:
+        """Into the first file that no other process has; returns its digits. Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        for number in range(_MAX_PROCESSES):
             file = _file_of(self._instance, number)
             fd = os.open(_PREFIX + file, flags, 0o640, dir_fd=directory)
-            if _is_free(fd):
-                return file, fd
-            os.close(fd)
-        raise AssertionError("the numbers ended")
+            try:
+                with contextlib.suppress(OSError):  # there are file systems without locks
+                    fcntl.flock(fd, fcntl.LOCK_EX)  # another one may start at the same time
+                if _is_free(os.read(fd, 100)):
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, f"{self._word} {os.getpid()}".encode(), 0)
+                    return file
+            finally:
+                os.close(fd)
+        raise OSError(errno.EUSERS, f"{_MAX_PROCESSES} processes serve {self._instance}")
 
 
 def _file_of(instance: str, number: int) -> str:
@@ -69,13 +69,16 @@ def _file_of(instance: str, number: int) -> str:
     return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _is_free(fd: int) -> bool:
-    """Whether we have its lock now; also where the file system has no locks."""
+def _is_free(mark: bytes) -> bool:
+    """Whether whoever wrote it has ended; or was a process of this number before us."""
+    pid = mark.partition(b" ")[2]
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return True
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in {errno.EWOULDBLOCK, errno.EACCES}
-    return True
+        os.kill(int(pid), 0)
+    except (OSError, OverflowError):  # there is none, or it is another user's
+        return True
+    return False
 
 
 def is_marked(directory: int, identity: str) -> bool:
@@ -89,6 +92,6 @@ def is_marked(directory: int, identity: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return os.read(fd, 100) == match[2].encode()
+        return os.read(fd, 100).partition(b" ")[0] == match[2].encode()
     finally:
         os.close(fd)

@@ -190,7 +190,10 @@ def _resolve(address: InetAddress) -> list[Any]:
     except (OSError, UnicodeError) as error:  # UnicodeError: for a name like a..b
         reason = error.strerror if isinstance(error, OSError) else "no host has such a name"
         raise Exit(os.EX_CONFIG, f"socket {address}: {reason}") from error
-    usable = [one for one in dict.fromkeys(found) if _has(one[0])]  # /etc/hosts may repeat one
+    try:
+        usable = [one for one in dict.fromkeys(found) if _has(one[0])]  # /etc/hosts may repeat one
+    except OSError as error:
+        raise Exit(_exit_code(error), f"socket {address}: {error.strerror}") from error
     if not usable:
         raise Exit(os.EX_CONFIG, f"socket {address}: no such address on this machine")
     return usable

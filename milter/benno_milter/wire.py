@@ -51,7 +51,7 @@ _LENGTH = struct.Struct("!I")
 _BEGIN = struct.Struct("!IB")  # length and command
 
 # A header's packet, if its length is that of the match.
-_HEADER = re.compile(rb"....L([^\0\n]{0,%d}+)\0([^\0]*+)\0" % MAX_NAME, re.DOTALL)
+_HEADER = re.compile(rb"....L([^\0]{0,%d}+)\0([^\0]*+)\0" % MAX_NAME, re.DOTALL)
 
 
 class Wire:
@@ -109,8 +109,8 @@ class Wire:
     def _take_whole_packets(self, content: list[bytes]) -> None:
         """Take macros, and append content, up to a packet that is not whole or is something else.
 
-        This is no more than the loop of next_event does, for what a mail mostly consists of, in a
-        fourth of the time.
+        This is no more than the loop of next_event does, for what a mail mostly consists of, in less
+        time.
         """
         buffer, position, end = self._buffer, self._position, len(self._buffer)
         separator, unanswered = self._separator, self._unanswered

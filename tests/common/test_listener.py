@@ -478,6 +478,15 @@ def test_inet_to_all_addresses_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> 
     assert told == "socket inet6:0@::1: no such address on this machine"
 
 
+def test_inet_where_no_socket_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", fail)
+    told = refusal(os.EX_NOPERM, listen, parse_address("inet:0@127.0.0.1"), 0)
+    assert told == "socket inet:0@127.0.0.1: Permission denied"
+
+
 @pytest.mark.parametrize("text", ["inet6:0@::1", "inet6:0@[::1]"])
 def test_inet6(ipv6: None, text: str) -> None:
     with listening(parse_address(text), 0) as (sock,):

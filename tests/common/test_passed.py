@@ -141,7 +141,11 @@ def test_inet_by_name() -> None:
         assert missing(configured, [sock]) == []
 
 
-PORT = free_port()
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
 WILDCARDS = {
     "one for both": (["inet:{}"], [("::", True)], [], ["inet:{}"]),
     "one for both, configured as two": (
@@ -165,25 +169,29 @@ WILDCARDS = {
 
 @pytest.mark.parametrize(("configured", "given", "ours", "shown"), WILDCARDS.values(), ids=WILDCARDS)
 def test_all_addresses(
-    configured: list[str], given: list[tuple[str, bool]], ours: list[str], shown: list[str]
+    port: int,
+    configured: list[str],
+    given: list[tuple[str, bool]],
+    ours: list[str],
+    shown: list[str],
 ) -> None:
     """systemd's ListenStream=PORT is one socket for IPv4 and IPv6; what is not passed is for us."""
-    wanted = addresses(*(one.format(PORT) for one in configured))
-    sockets = take(wanted, hand_over(*(inet(host, PORT, both=both) for host, both in given)))
+    wanted = addresses(*(one.format(port) for one in configured))
+    sockets = take(wanted, hand_over(*(inet(host, port, both=both) for host, both in given)))
     with contextlib.ExitStack() as stack:
         for sock in sockets:
             stack.enter_context(sock)
-        assert [str(sock) for sock in sockets] == [one.format(PORT) for one in shown]
+        assert [str(sock) for sock in sockets] == [one.format(port) for one in shown]
         left = missing(wanted, sockets)
-        assert [str(one) for one in left] == [one.format(PORT) for one in ours]
+        assert [str(one) for one in left] == [one.format(port) for one in ours]
 
 
-def test_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ipv6(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd makes a socket of IPv4 then, and it is all there is."""
-    sockets = take(addresses(f"inet:{PORT}"), hand_over(inet("0.0.0.0", PORT)))
+    sockets = take(addresses(f"inet:{port}"), hand_over(inet("0.0.0.0", port)))
     monkeypatch.setattr("benno_common.listener._has", lambda family: family == socket.AF_INET)
     with sockets[0]:
-        assert missing(addresses(f"inet:{PORT}"), sockets) == []
+        assert missing(addresses(f"inet:{port}"), sockets) == []
 
 
 def test_nothing_was_passed() -> None:
@@ -196,30 +204,46 @@ def test_nothing_was_passed() -> None:
 
 
 REFUSED = {
-    "another path": (["unix:{0}/c.sock"], lambda path: unix(path / "b.sock"), "unix:{0}/b.sock"),
-    "none of TCP": (["inet:25@127.0.0.1"], lambda path: unix(path / "b.sock"), "unix:{0}/b.sock"),
-    "an abstract one": (["unix:@b"], lambda path: unix(Path(f"\0{path}")), "unix:@{0}"),
-    "another port": (["inet:1@127.0.0.1"], lambda _: inet("127.0.0.1", PORT), "inet:{1}@127.0.0.1"),
-    "another address": (["inet:{1}@::1"], lambda _: inet("127.0.0.1", PORT), "inet:{1}@127.0.0.1"),
-    "any port": (["inet:0@127.0.0.1"], lambda _: inet("127.0.0.1", PORT), "inet:{1}@127.0.0.1"),
-    "all addresses": (["inet:{1}@127.0.0.1"], lambda _: inet("0.0.0.0", PORT), "inet:{1}@0.0.0.0"),
-    "less than all": (["inet:{1}"], lambda _: inet("127.0.0.1", PORT), "inet:{1}@127.0.0.1"),
-    "IPv4 too": (["inet6:{1}"], lambda _: inet("::", PORT, both=True), "inet:{1}"),
-    "IPv6 too": (["inet:{1}@0.0.0.0"], lambda _: inet("::", PORT, both=True), "inet:{1}"),
+    "another path": (["unix:{0}/c.sock"], lambda path, _: unix(path / "b.sock"), "unix:{0}/b.sock"),
+    "none of TCP": (["inet:25@127.0.0.1"], lambda path, _: unix(path / "b.sock"), "unix:{0}/b.sock"),
+    "an abstract one": (["unix:@b"], lambda path, _: unix(Path(f"\0{path}")), "unix:@{0}"),
+    "another port": (
+        ["inet:1@127.0.0.1"],
+        lambda _, p: inet("127.0.0.1", p),
+        "inet:{1}@127.0.0.1",
+    ),
+    "another address": (
+        ["inet:{1}@::1"],
+        lambda _, p: inet("127.0.0.1", p),
+        "inet:{1}@127.0.0.1",
+    ),
+    "any port": (["inet:0@127.0.0.1"], lambda _, p: inet("127.0.0.1", p), "inet:{1}@127.0.0.1"),
+    "all addresses": (
+        ["inet:{1}@127.0.0.1"],
+        lambda _, p: inet("0.0.0.0", p),
+        "inet:{1}@0.0.0.0",
+    ),
+    "less than all": (["inet:{1}"], lambda _, p: inet("127.0.0.1", p), "inet:{1}@127.0.0.1"),
+    "IPv4 too": (["inet6:{1}"], lambda _, p: inet("::", p, both=True), "inet:{1}"),
+    "IPv6 too": (["inet:{1}@0.0.0.0"], lambda _, p: inet("::", p, both=True), "inet:{1}"),
 }
 
 
 @pytest.mark.parametrize(("configured", "make", "shown"), REFUSED.values(), ids=REFUSED)
 def test_not_what_is_configured(
-    tmp_path: Path, configured: list[str], make: Callable[[Path], socket.socket], shown: str
+    tmp_path: Path,
+    port: int,
+    configured: list[str],
+    make: Callable[[Path, int], socket.socket],
+    shown: str,
 ) -> None:
     texts = [
-        text.format(tmp_path, PORT).replace(f"inet:{PORT}@::1", f"inet6:{PORT}@::1")
+        text.format(tmp_path, port).replace(f"inet:{port}@::1", f"inet6:{port}@::1")
         for text in configured
     ]
-    reason = told(addresses(*texts), hand_over(make(tmp_path)))
+    reason = told(addresses(*texts), hand_over(make(tmp_path, port)))
     said = (
-        f"passed socket {shown.format(tmp_path, PORT)} is not what is configured, {texts[0]}; change "
+        f"passed socket {shown.format(tmp_path, port)} is not what is configured, {texts[0]}; change "
     )
     assert reason.startswith(said)
     assert reason.endswith(

@@ -80,7 +80,7 @@ PEERS: dict[str, tuple[Address, str | None]] = {
     "link-local with its interface": (("fe80::1%eth0", 4711), None),
     "public": (("198.51.100.7", 4711), "198.51.100.7"),
     "public IPv6": (("2001:db8::7", 4711), "2001:db8::7"),
-    "public, mapped": (("::ffff:198.51.100.7", 4711), "::ffff:198.51.100.7"),
+    "public, mapped": (("::ffff:198.51.100.7", 4711), "198.51.100.7"),
     "Unix socket": ("", None),
     "Unix socket with a name": ("/run/mta.sock", None),
     "Unix socket with an abstract name": (b"\0mta", None),

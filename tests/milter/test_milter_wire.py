@@ -32,6 +32,7 @@ from milter_packets import (
     header,
     macros,
     mail,
+    merged,
     negotiated,
     negotiation,
     rcpt,
@@ -128,6 +129,23 @@ QUEUE_IDS: dict[str, tuple[bytes, list[str | None]]] = {
     "Sendmail, at MAIL": (macros(b"M", b"i", b"Q") + mail(b"a") + body(b"x") + END, ["Q"]),
     "Postfix, at the second RCPT": (mail(b"a") + rcpt(b"b") + macros(b"R", b"i", b"Q") + END, ["Q"]),
     "the last one counts": (macros(b"M", b"i", b"one") + macros(b"E", b"i", b"two") + END, ["two"]),
+    "another one of the same length": (
+        macros(b"M", b"i", b"AAAA") + macros(b"E", b"i", b"AAAB") + END,
+        ["AAAB"],
+    ),
+    "the same macros after the end": (
+        (macros(b"E", b"i", b"Q") + END + macros(b"M", b"j", b"x") + mail(b"a")) * 2,
+        ["Q", "Q"],
+    ),
+    "nothing but the same macros": ((macros(b"E", b"i", b"Q") + END) * 3, ["Q"] * 3),
+    "the same macros after abort": (
+        (macros(b"L", b"i", b"Q") + header(b"A", b"b") + ABORT) * 2 + END,
+        [None],
+    ),
+    "the same macros in a new session": (
+        macros(b"L", b"i", b"Q") + NEW_SESSION + macros(b"L", b"i", b"Q") + END,
+        ["Q"],
+    ),
     "reset at the end": (macros(b"E", b"i", b"Q") + END + mail(b"a") + END, ["Q", None]),
     "reset by abort": (macros(b"M", b"i", b"Q") + ABORT + END, [None]),
     "reset by a new session": (macros(b"M", b"i", b"Q") + NEW_SESSION + END, [None]),
@@ -143,6 +161,25 @@ QUEUE_IDS: dict[str, tuple[bytes, list[str | None]]] = {
 def test_queue_id(stream: bytes, expected: list[str | None]) -> None:
     ends = [event for event in events_of(stream, wire=negotiated()) if isinstance(event, EndOfMessage)]
     assert [end.queue_id for end in ends] == expected
+
+
+def test_macros_that_came_in_pieces_come_again() -> None:
+    """Those that were learnt in pieces are known as the packet that they were."""
+    known = macros(b"L", b"i", b"4bX1")
+    stream = known + header(b"A", b"b") + known + header(b"C", b"d") + END_OF_HEADERS + END
+    for cut in range(len(known) + 1):
+        content, *rest = merged(events_of(stream[:cut], stream[cut:], wire=negotiated()))
+        assert content == Content(b"A:b\r\nC:d\r\n\r\n", owed=False)
+        assert rest == [EndOfMessage("4bX1")]
+
+
+def test_macros_that_came_in_pieces_and_shorter_ones() -> None:
+    """A packet that is one octet shorter is not taken for them, with the first octet of the next."""
+    known = macros(b"L", b"i", b"4bX1")
+    stream = known + packet(b"D", known[5:-1]) + header(b"A", b"b") + END
+    for cut in range(len(known) + 1):
+        events = events_of(stream[:cut], stream[cut:], wire=negotiated())
+        assert merged(events) == [Content(b"A:b\r\n", owed=False), EndOfMessage("4bX1")]
 
 
 def test_queue_id_of_the_mail_under_way() -> None:
