@@ -24,7 +24,7 @@ def test_it_names_tests() -> None:
 def test_a_test_that_it_names(directory: str, file: str, name: str) -> None:
     path = FILES.get(file)
     assert path, f"there is no tests/{directory}{file}.py"
-    assert path.parent.name == directory.removesuffix("/")
+    assert path.parent == ROOT / "tests" / directory
     tree = ast.parse(path.read_text())
     functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     classes = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
