@@ -31,14 +31,13 @@ from bench.milters import (
     load,
     send,
 )
-from bench.report import SWITCHES, Goal, Row, at_least, at_most, compared
-from bench.rounds import Comparison, Run, Sample, compare
+from bench.report import SWITCHES, Goal, Row, at_least, at_most, beside, compared
+from bench.rounds import Run, Sample, compare
 from bench.setting import Setting
 
 SUBJECT = "milter"
 _SYNCS = "syncs/mail"
 _C_AND_OURS = (BENNO, TWICE, C_PEER, C_UNSAFE)
-_QUICK = (BENNO, TWICE, C_PEER)
 
 _PROFILED = """
 import cProfile
@@ -169,19 +168,19 @@ def _python_calls(setting: Setting, work: Work) -> float:
 
 
 def _in_memory(setting: Setting) -> Iterator[Row]:
-    names = setting.either(_QUICK, tuple(ALL))
+    names = setting.either((BENNO, C_PEER), tuple(ALL))
     with _started(setting, setting.ram / SUBJECT, names) as milters:
         for connections in setting.either([8], [1, 8, 64, 500]):
             work = Work(setting.either(1000, 3000), 4 * KIB, connections)
             runs = _runs(setting, milters, work)
             comparison = compare(runs, min(setting.rounds, 5))
             yield from compared(f"{SUBJECT}: tmpfs", str(work), comparison, base=C_PEER)
-            yield from _two_beside_one(f"{SUBJECT}: tmpfs", work, comparison)
+            yield from beside(f"{SUBJECT}: tmpfs", str(work), comparison, TWICE, BENNO)
 
 
 def _on_disk(setting: Setting) -> Iterator[Row]:
     works = [work for work in _SMALL + _LARGE if not setting.quick or work[1] is not None]
-    started = setting.either(_QUICK, tuple(ALL))
+    started = setting.either((BENNO, TWICE, C_PEER), tuple(ALL))
     with _started(setting, setting.directory / f"{SUBJECT}.disk", started) as milters:
         for work, goal, everybody in works:
             names = started if everybody else [one for one in _C_AND_OURS if one in started]
@@ -195,26 +194,21 @@ def _compared_on_disk(
     comparison = compare(_runs(setting, milters, work), setting.rounds)
     goals = {BENNO: goal} if goal else {}
     yield from compared(f"{SUBJECT}: disk", str(work), comparison, base=C_PEER, goals=goals)
-    yield from _two_beside_one(f"{SUBJECT}: disk", work, comparison)
+    yield from beside(f"{SUBJECT}: disk", str(work), comparison, TWICE, BENNO)
 
 
 def _runs(setting: Setting, milters: Mapping[str, Milter], work: Work) -> Mapping[str, Run]:
     return {
         name: partial(_run, setting, milter, work)
         for name, milter in milters.items()
-        if name != TWICE or _is_for_two(work)
+        if name != TWICE or _is_for_two(setting, work)
     }
 
 
-def _is_for_two(work: Work) -> bool:
+def _is_for_two(setting: Setting, work: Work) -> bool:
     """Whether two processes can share it, and it is one of the plain ones."""
     plain = work.headers == Work.headers and work.recipients == Work.recipients
-    return work.connections > 1 and plain and work.octets in {4 * KIB, MIB}
-
-
-def _two_beside_one(subject: str, work: Work, comparison: Comparison) -> Iterator[Row]:
-    if TWICE in comparison.samples:
-        yield Row(subject, str(work), TWICE, ratio=comparison.ratio(TWICE, BENNO))
+    return work.connections > 1 and plain and work.octets in setting.either([4 * KIB], [4 * KIB, MIB])
 
 
 def _growing(setting: Setting) -> Iterator[Row]:

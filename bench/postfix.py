@@ -14,14 +14,14 @@ from functools import partial
 
 from bench import mta, process
 from bench.milters import ALL, BENNO, C_PEER, C_UNSAFE, KIB, MIB, TWICE, Milter
-from bench.report import Row, at_least, compared
+from bench.report import Row, at_least, beside, compared
 from bench.rounds import Run, Sample, compare
 from bench.sending import Load, send, send_by_smtp_source
 from bench.setting import Setting
 
 SUBJECT = "postfix"
 NONE = "no milter"
-_QUICK = (BENNO, TWICE, C_PEER)
+_ALL = (BENNO, TWICE, C_PEER, C_UNSAFE, NONE)
 
 _Sender = Callable[[int, Load], Sample]  # to this port
 
@@ -51,7 +51,7 @@ def measure(setting: Setting) -> Iterator[Row]:
             runs = _runs(pairs, load, send_by_smtp_source)
             comparison = compare(runs, setting.rounds)
             yield from compared(SUBJECT, work, comparison, base=C_PEER, goals=goals)
-            yield Row(SUBJECT, work, TWICE, ratio=comparison.ratio(TWICE, BENNO))
+            yield from beside(SUBJECT, work, comparison, TWICE, BENNO)
         for sessions in setting.either([8], [1, 8, 32]):
             load = Load(setting.either(300, 1000), 4 * KIB, sessions)
             comparison = compare(_runs(pairs, load, partial(send, setting)), setting.rounds)
@@ -74,7 +74,7 @@ def _loads(setting: Setting) -> Iterator[Load]:
 
 def _start(setting: Setting, stack: ExitStack) -> Mapping[str, _Pair]:
     pairs = {}
-    for number, name in enumerate(setting.either(_QUICK, (*_QUICK, C_UNSAFE, NONE))):
+    for number, name in enumerate(setting.either((BENNO, C_PEER), _ALL)):
         root = setting.directory / f"{SUBJECT}.{number}"
         milter = None if name == NONE else stack.enter_context(ALL[name](setting, root / "milter"))
         asked = milter.for_postfix if milter else ""

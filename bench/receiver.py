@@ -19,7 +19,7 @@ from bench import mta, receivers
 from bench.growth import grown
 from bench.process import measured, traced
 from bench.receivers import Receiver
-from bench.report import Goal, Row, at_least, compared
+from bench.report import Goal, Row, at_least, beside, compared
 from bench.rounds import Run, Sample, compare
 from bench.sending import KIB, MB, Load, send
 from bench.setting import Setting
@@ -91,7 +91,7 @@ def _compared(
         name: partial(_run, setting, receiver, load)
         for name, receiver in started.items()
         if name != AIOSMTPD or not setting.quick or load.size == _LARGE or HELD not in started
-        if name != TWICE or (plain and load.size != _LARGE and load.sessions > 1)
+        if name != TWICE or (plain and _is_for_two(setting, load, place))
     }
     bdat = replace(load, bdat=True)
     contenders[OURS_BDAT] = partial(_run, setting, started[OURS], bdat)
@@ -101,11 +101,17 @@ def _compared(
     goal = _GOALS.get((load.size, load.sessions)) if place == "disk" and base == HELD else None
     goals = {OURS: at_least(goal)} if goal and plain else {}
     yield from compared(SUBJECT, work, comparison, base=base, goals=goals, note=mta.missing() or "")
-    if TWICE in contenders:
-        yield Row(SUBJECT, work, TWICE, ratio=comparison.ratio(TWICE, OURS))
+    yield from beside(SUBJECT, work, comparison, TWICE, OURS)
     if base != AIOSMTPD and AIOSMTPD in contenders:
         faster: Goal | None = at_least(5) if load.size == _LARGE and place == "disk" else None
         yield Row(SUBJECT, work, OURS, ratio=comparison.ratio(OURS, AIOSMTPD), goal=faster)
+
+
+def _is_for_two(setting: Setting, load: Load, place: str) -> bool:
+    """Whether two processes can share it."""
+    if setting.quick and (place != "disk" or load.size > 4 * KIB):
+        return False
+    return load.size != _LARGE and load.sessions > 1
 
 
 def _run(setting: Setting, receiver: Receiver, load: Load) -> Sample:

@@ -108,6 +108,12 @@ def compared(
         )
 
 
+def beside(subject: str, work: str, comparison: Comparison, name: str, base: str) -> Iterator[Row]:
+    """A row for the ratio of two that took part, where both did; the base of compared() is another."""
+    if {name, base} <= comparison.samples.keys():
+        yield Row(subject, work, name, ratio=comparison.ratio(name, base))
+
+
 def figures(samples: Sequence[Sample]) -> dict[str, float]:
     """Medians over the runs of all that was measured."""
     found: dict[str, list[float]] = {}
