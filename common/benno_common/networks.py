@@ -32,11 +32,9 @@ class Networks:
     def __contains__(self, address: str) -> bool:
         """Whether an address, as a socket's peer name gives it, is in one of the networks."""
         try:
-            peer = ipaddress.ip_address(address.partition("%")[0])
+            peer = ipaddress.ip_address(plain(address).partition("%")[0])
         except ValueError:  # of a client that had gone before anybody asked
             return False
-        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
-            peer = peer.ipv4_mapped
         return any(peer in network for network in self._networks)
 
     @property
@@ -55,14 +53,13 @@ def plain(address: str) -> str:
 
 def origin(client: str) -> str:
     """What clients are counted by: the address, of IPv6 its network of 64 bits."""
+    client = plain(client)
     if ":" not in client:
         return client
     try:
         address = ipaddress.IPv6Address(client.partition("%")[0])
     except ValueError:
         return client
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
