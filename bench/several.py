@@ -16,18 +16,27 @@ from pathlib import Path
 
 from bench import process
 
-# The descriptor becomes the one that sd_listen_fds(3) knows; a command follows.
+# Its arguments: how many descriptors, which, and a command. One may be 3 or 4 already.
 _PASS = """
-import os, sys
-given = int(sys.argv[1])
-os.dup2(given, 3)
-os.set_inheritable(3, True)
-if given != 3:
-    os.close(given)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
-os.execvp(sys.argv[2], sys.argv[2:])
+import fcntl, os, sys
+count = int(sys.argv[1])
+given = [int(number) for number in sys.argv[2:2 + count]]
+high = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 100) for number in given]
+for number in given:
+    os.close(number)
+for number, descriptor in enumerate(high, start=3):
+    os.dup2(descriptor, number)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
+os.execvp(sys.argv[2 + count], sys.argv[2 + count:])
 """
 _QUEUE = 1024  # Backlog= in the guide
+
+
+def passing(descriptors: Sequence[int]) -> list[str]:
+    """What stands before a command that gets these descriptors as systemd passes them; it inherits
+    them (pass_fds).
+    """
+    return [sys.executable, "-c", _PASS, str(len(descriptors)), *map(str, descriptors)]
 
 
 @contextmanager
@@ -39,7 +48,7 @@ def running(
     log: of the first; the others have a number behind it.
     """
     descriptor = sock.fileno()
-    words = [sys.executable, "-c", _PASS, str(descriptor), *command]
+    words = [*passing([descriptor]), *command]
     logs = [log, *(log.with_name(f"{log.name}.{number}") for number in range(2, count + 1))]
     with ExitStack() as stack:
         with sock:

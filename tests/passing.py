@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# The descriptors come as arguments, before the command. One may be 3 or 4 already.
-_PASS = """
-import fcntl, os, sys
-count = int(sys.argv[1])
-high = [fcntl.fcntl(int(number), fcntl.F_DUPFD_CLOEXEC, 100) for number in sys.argv[2:2 + count]]
-for number, descriptor in enumerate(high, start=3):
-    os.dup2(descriptor, number)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
-os.execvp(sys.argv[2 + count], sys.argv[2 + count:])
-"""
+from bench import several
 
 
 def wrapper(passed: Sequence[socket.socket]) -> list[str]:
     """What stands before a command, to be started with these descriptors() as its pass_fds."""
-    if not passed:
-        return []
-    numbers = [str(number) for number in descriptors(passed)]
-    return [sys.executable, "-c", _PASS, str(len(passed)), *numbers]
+    return several.passing(descriptors(passed)) if passed else []
 
 
 def descriptors(passed: Sequence[socket.socket]) -> list[int]:

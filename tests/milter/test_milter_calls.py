@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import daemon
-from bench.process import traced
+from bench.process import Calls, traced
 from milter_packets import ABORT, END, END_OF_HEADERS, body, header, macros, mail, rcpt
 from mta import MTA
 
@@ -41,18 +41,24 @@ def deliver(mta: MTA) -> None:
     assert mta.reply()[0] == b"c"
 
 
+def calls_of(milter: daemon.Daemon, one: Callable[[MTA], None], mails: int) -> Calls:
+    """Those of so many mails, one after the other; the first, which starts threads, is not counted."""
+    with MTA(milter.address) as mta:
+        mta.negotiate()
+        one(mta)
+        with traced(milter.pid) as calls:
+            for _ in range(mails):
+                one(mta)
+    return calls
+
+
 def test_system_calls_of_a_mail(milter: daemon.Daemon) -> None:
     """One after the other, none shares anything: the most that a mail can cost.
 
     19 were counted: 2 reads and 2 replies; 3 to wake the loop; 9 of the committer, of which a batch
     shares 4 (sync and look of the directory, reserve); 3 of the log.
     """
-    with MTA(milter.address) as mta:
-        mta.negotiate()
-        deliver(mta)
-        with traced(milter.pid) as calls:
-            for _ in range(MAILS):
-                deliver(mta)
+    calls = calls_of(milter, deliver, MAILS)
     counted = {name: count / MAILS for name, count in calls.names.items() if name not in WAITING}
     assert sum(counted.values()) <= 20, counted
     assert calls.syncs == 2 * MAILS, counted
@@ -72,12 +78,7 @@ def test_system_calls_of_a_large_mail(milter: daemon.Daemon) -> None:
 
     3.9 writes of the file were counted. How often is read is a matter of when the MTA writes.
     """
-    with MTA(milter.address) as mta:
-        mta.negotiate()
-        deliver_large(mta)
-        with traced(milter.pid) as calls:
-            for _ in range(LARGE_MAILS):
-                deliver_large(mta)
+    calls = calls_of(milter, deliver_large, LARGE_MAILS)
     counted = {name: count / LARGE_MAILS for name, count in calls.names.items()}
     assert calls.octets <= 2.01 * LARGE * LARGE_MAILS, calls.octets
     assert counted["write"] <= 8 + 1, "one for 128 KiB, and a line of the log"
