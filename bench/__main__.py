@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import image, place, report
+from bench.others import Watch
 from bench.report import Row
 from bench.setting import Setting
 
@@ -44,26 +45,31 @@ def main() -> int:
         )
         machine = report.machine(directory)
         print(*(f"{name}: {value}" for name, value in machine.items()), sep="\n")
-        began = time.monotonic()
+        began, watch = time.monotonic(), Watch()
         try:
             for line in report.lines(_kept(rows, _measured(given.only, setting))):
                 print(line, flush=True)
         finally:  # of what was measured so far, too
-            seconds = time.monotonic() - began
-            print(f"\n{seconds:.0f} s, load average {os.getloadavg()[0]:.2f}")
+            end: dict[str, object] = {
+                "seconds": round(time.monotonic() - began),
+                "load average at the end": round(os.getloadavg()[0], 2),
+                report.OTHERS: round(watch.share() * 100),
+            }
+            print("", *(f"{name}: {value}" for name, value in end.items()), sep="\n")
             if given.json:
-                given.json.write_text(_result(machine, setting, seconds, rows))
+                given.json.write_text(_result(machine, setting, end, rows))
     return 0
 
 
-def _result(machine: dict[str, object], setting: Setting, seconds: float, rows: list[Row]) -> str:
+def _result(
+    machine: dict[str, object], setting: Setting, end: dict[str, object], rows: list[Row]
+) -> str:
     """In JSON."""
     result = {
         "machine": machine,
-        "load average at the end": os.getloadavg(),
         "quick": setting.quick,
         "rounds": setting.rounds,
-        "seconds": round(seconds),
+        **end,
         "rows": [report.as_json(row) for row in rows],
     }
     return json.dumps(result, indent=1) + "\n"

@@ -78,7 +78,7 @@ class _Way:
 def measure(setting: Setting) -> Iterator[Row]:
     """Calls, then into benno-smtp on several file systems, then into a sink."""
     disk, ram = setting.directory / SUBJECT, setting.ram / SUBJECT
-    small, large = Load(setting.either(1000, 5000), 4 * KIB, 8), Load(setting.either(150, 400), MB, 8)
+    small, large = Load(setting.either(600, 5000), 4 * KIB, 8), Load(setting.either(80, 400), MB, 8)
     yield from _calls(setting)
     ways = [("spool in memory, inbox on disk", ram, disk)]
     if not setting.quick:

@@ -88,7 +88,7 @@ _GROWTH = {
 def measure(setting: Setting) -> Iterator[Row]:
     yield from _sink(setting)
     for work in setting.either(_COUNTED[:1], _COUNTED):
-        for name in (BENNO, C_PEER):
+        for name in setting.either([BENNO], [BENNO, C_PEER]):
             yield _cost(setting, name, work)
     yield from _in_memory(setting)
     yield from _on_disk(setting)
@@ -129,7 +129,7 @@ def _sink(setting: Setting) -> Iterator[Row]:
 
 def _cost(setting: Setting, name: str, work: Work) -> Row:
     """What a mail takes on the disk: counted in one run, and the switches in another, undisturbed."""
-    work = replace(work, mails=setting.either(5, 40) * work.connections)
+    work = replace(work, mails=setting.either(4, 40) * work.connections)
     enough = setting.either(1000, 2000) * 4 * KIB // work.octets  # so that the start counts for little
     more = replace(work, mails=max(work.mails, enough))
     with (

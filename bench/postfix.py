@@ -52,8 +52,8 @@ def measure(setting: Setting) -> Iterator[Row]:
             comparison = compare(runs, setting.rounds)
             yield from compared(SUBJECT, work, comparison, base=C_PEER, goals=goals)
             yield from beside(SUBJECT, work, comparison, TWICE, BENNO)
-        for sessions in setting.either([8], [1, 8, 32]):
-            load = Load(setting.either(300, 1000), 4 * KIB, sessions)
+        for sessions in setting.either([], [1, 8, 32]):
+            load = Load(1000, 4 * KIB, sessions)
             comparison = compare(_runs(pairs, load, partial(send, setting)), setting.rounds)
             yield from compared(SUBJECT, f"{load}, answers timed", comparison, base=C_PEER)
 

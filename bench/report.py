@@ -26,6 +26,7 @@ CPU = "CPU us/mail"
 SWITCHES = "switches/mail"
 P50, P99, WORST = "median ms", "99 % ms", "worst ms"
 PEAK = "peak MiB"
+OTHERS = "others took %"
 _COLUMNS = (RATE, CPU, SWITCHES, P50, P99, PEAK)
 
 
@@ -137,6 +138,8 @@ def _figures_of(sample: Sample) -> Iterator[tuple[str, float]]:
         yield PEAK, sample.peak / 2**20
     if sample.octets is not None:
         yield "MB/s", sample.octets / sample.seconds / 1e6
+    if sample.others is not None:
+        yield OTHERS, sample.others * 100
 
 
 def lines(rows: Iterable[Row]) -> Iterator[str]:

@@ -21,8 +21,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
+
+from bench.others import Watch
 
 LEVEL = 0.95
 
@@ -44,7 +46,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run. What was not measured is None. peak: octets of memory; octets: of messages in all."""
+    """One run. What was not measured is None. peak: octets of memory; octets: of messages in all.
+
+    others: the share of the processors that other machines took meanwhile, as of `others`.
+    """
 
     mails: int
     seconds: float
@@ -53,6 +58,7 @@ class Sample:
     switches: int | None = None
     peak: int | None = None
     octets: int | None = None
+    others: float | None = None
 
     @property
     def rate(self) -> float:
@@ -97,7 +103,9 @@ def compare(contenders: Mapping[str, Run], rounds: int) -> Comparison:
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     for number in range(rounds):
         for name in random.Random(number).sample(names, len(names)):
-            samples[name].append(contenders[name]())
+            watch = Watch()
+            sample = contenders[name]()
+            samples[name].append(replace(sample, others=watch.share()))
     return Comparison(samples)
 
 

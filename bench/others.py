@@ -1,0 +1,35 @@
+"""What other machines on the same host take: `steal` of /proc/stat, which is `st` of vmstat(8).
+
+    watch = Watch()
+    ...
+    watch.share()       # 0.2: of the time in which the processors had work, others had them for a fifth
+
+A rate that was measured meanwhile says less, even beside another: who needs more than one processor, or
+needs them at the same time, loses more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_STAT = Path("/proc/stat")
+
+
+class Watch:
+    """From now on. stat: /proc/stat, or what stands for it."""
+
+    def __init__(self, stat: Path = _STAT) -> None:
+        self._stat = stat
+        self._busy, self._stolen = self._ticks()
+
+    def share(self) -> float:
+        """0 to 1; 0 where the kernel does not know it: on a machine that is not virtual, say."""
+        busy, stolen = self._ticks()
+        busy, stolen = busy - self._busy, stolen - self._stolen
+        return stolen / (busy + stolen) if busy + stolen > 0 else 0.0
+
+    def _ticks(self) -> tuple[int, int]:
+        """Of all processors since the start: at work, and taken by others."""
+        line = self._stat.read_text().partition("\n")[0]
+        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, line.split()[1:])
+        return user + nice + system + irq + softirq, steal
