@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import image, place, report
-from bench.others import Watch
 from bench.report import Row
 from bench.setting import Setting
+from bench.steal import Watch
 
 SUBJECTS = ("disk", "milter", "postfix", "receiver", "forwarder", "journey", "memory", "startup")
 ROUNDS, QUICK_ROUNDS = 9, 3
@@ -53,7 +53,7 @@ def main() -> int:
             end: dict[str, object] = {
                 "seconds": round(time.monotonic() - began),
                 "load average at the end": round(os.getloadavg()[0], 2),
-                report.OTHERS: round(watch.share() * 100),
+                report.STEAL: round(watch.share() * 100),
             }
             print("", *(f"{name}: {value}" for name, value in end.items()), sep="\n")
             if given.json:

@@ -120,13 +120,14 @@ def purepythonmilter(_setting: Setting, root: Path) -> AbstractContextManager[Mi
 
 BENNO, TWICE = "benno-milter", "benno-milter, 2 processes"
 C_PEER, C_UNSAFE = "C peer", "C peer, no sync"
+PURE = "purepythonmilter"
 ALL: Mapping[str, Start] = {
     BENNO: benno,
     TWICE: benno_twice,
     C_PEER: c_peer,
     C_UNSAFE: partial(c_peer, durable=False),
     "pymilter": pymilter,
-    "purepythonmilter": purepythonmilter,
+    PURE: purepythonmilter,
 }
 
 

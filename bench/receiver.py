@@ -90,6 +90,7 @@ def _compared(
         name: partial(_run, setting, receiver, load)
         for name, receiver in started.items()
         if name != AIOSMTPD or _is_for_aiosmtpd(setting, load) or HELD not in started
+        if name != DISCARDING or (plain and load.sessions == 8)
         if name != TWICE or (plain and _is_for_two(setting, load))
     }
     bdat = replace(load, bdat=True)
@@ -115,7 +116,7 @@ def _is_for_aiosmtpd(setting: Setting, load: Load) -> bool:
     """It needs 80 ms of CPU for 1 MB: it takes part where something is learned from it."""
     if load.size == _LARGE:
         return load.sessions == 1
-    return not setting.quick and (load.size < MB or load.sessions == 8)
+    return not setting.quick and load.sessions == 8
 
 
 def _run(setting: Setting, receiver: Receiver, load: Load) -> Sample:

@@ -26,7 +26,7 @@ CPU = "CPU us/mail"
 SWITCHES = "switches/mail"
 P50, P99, WORST = "median ms", "99 % ms", "worst ms"
 PEAK = "peak MiB"
-OTHERS = "others took %"
+STEAL = "steal %"
 _COLUMNS = (RATE, CPU, SWITCHES, P50, P99, PEAK)
 
 
@@ -55,7 +55,7 @@ def at_most(value: float, figure: str | None = None) -> Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report. note: what a reader must know of it. rates: of each round."""
+    """One line of the report. note: what a reader must know of it. rates, steals: of each round."""
 
     subject: str
     work: str
@@ -65,6 +65,7 @@ class Row:
     goal: Goal | None = None
     note: str = ""
     rates: Sequence[float] = ()
+    steals: Sequence[float] = ()
 
     @property
     def reached(self) -> bool | None:
@@ -106,6 +107,7 @@ def compared(
             (goals or {}).get(name),
             note,
             [round(sample.rate, 1) for sample in samples],
+            [round(sample.steal, 3) for sample in samples if sample.steal is not None],
         )
 
 
@@ -138,8 +140,8 @@ def _figures_of(sample: Sample) -> Iterator[tuple[str, float]]:
         yield PEAK, sample.peak / 2**20
     if sample.octets is not None:
         yield "MB/s", sample.octets / sample.seconds / 1e6
-    if sample.others is not None:
-        yield OTHERS, sample.others * 100
+    if sample.steal is not None:
+        yield STEAL, sample.steal * 100
 
 
 def lines(rows: Iterable[Row]) -> Iterator[str]:

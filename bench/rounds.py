@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from bench.others import Watch
+from bench.steal import Watch
 
 LEVEL = 0.95
 
@@ -48,7 +48,7 @@ class Latency:
 class Sample:
     """One run. What was not measured is None. peak: octets of memory; octets: of messages in all.
 
-    others: the share of the processors that other machines took meanwhile, as of `others`.
+    steal: the share of the processors that the host took meanwhile, as of `steal`.
     """
 
     mails: int
@@ -58,7 +58,7 @@ class Sample:
     switches: int | None = None
     peak: int | None = None
     octets: int | None = None
-    others: float | None = None
+    steal: float | None = None
 
     @property
     def rate(self) -> float:
@@ -105,7 +105,7 @@ def compare(contenders: Mapping[str, Run], rounds: int) -> Comparison:
         for name in random.Random(number).sample(names, len(names)):
             watch = Watch()
             sample = contenders[name]()
-            samples[name].append(replace(sample, others=watch.share()))
+            samples[name].append(replace(sample, steal=watch.share()))
     return Comparison(samples)
 
 

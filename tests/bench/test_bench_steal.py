@@ -1,4 +1,4 @@
-"""What other machines took of the processors."""
+"""What the host took of the processors."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.others import Watch
 from bench.rounds import Sample, compare
+from bench.steal import Watch
 
 
-def test_what_was_taken_is_a_share_of_the_time_with_work(tmp_path: Path) -> None:
+def test_what_was_stolen_is_a_share_of_the_time_with_work(tmp_path: Path) -> None:
     """user, nice, system, idle, iowait, irq, softirq, steal, guest (within user), guest_nice."""
     stat = tmp_path / "stat"
     stat.write_text("cpu  100 10 100 5000 70 1 9 500 20 0\ncpu0 50 5 50 2500 35 0 4 250 10 0\n")
@@ -23,4 +23,4 @@ def test_what_was_taken_is_a_share_of_the_time_with_work(tmp_path: Path) -> None
 def test_each_run_is_watched() -> None:
     comparison = compare({"one": lambda: Sample(1, 1.0), "other": lambda: Sample(1, 1.0)}, rounds=2)
     for samples in comparison.samples.values():
-        assert all(sample.others is not None and 0 <= sample.others <= 1 for sample in samples)
+        assert all(sample.steal is not None and 0 <= sample.steal <= 1 for sample in samples)

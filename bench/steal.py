@@ -1,11 +1,12 @@
-"""What other machines on the same host take: `steal` of /proc/stat, which is `st` of vmstat(8).
+"""What the host took of a virtual machine's processors: `steal` of /proc/stat, `st` of vmstat(8).
 
     watch = Watch()
     ...
-    watch.share()       # 0.2: of the time in which the processors had work, others had them for a fifth
+    watch.share()       # 0.2: of the time that the processors had work for, a fifth was not there
 
-A rate that was measured meanwhile says less, even beside another: who needs more than one processor, or
-needs them at the same time, loses more.
+It goes to other machines on the host, and to the host's own work for this one, its disk above all. A
+rate that was measured meanwhile says less, even beside another: who needs several processors at the
+same time loses more.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Watch:
         return stolen / (busy + stolen) if busy + stolen > 0 else 0.0
 
     def _ticks(self) -> tuple[int, int]:
-        """Of all processors since the start: at work, and taken by others."""
+        """Of all processors since the start: at work, and stolen."""
         line = self._stat.read_text().partition("\n")[0]
         user, nice, system, _, _, irq, softirq, steal, *_ = map(int, line.split()[1:])
         return user + nice + system + irq + softirq, steal
