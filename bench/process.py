@@ -66,7 +66,7 @@ class Daemon:
         for pid in self._all():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
                 cpu += _cpu_seconds(pid)
-                switches += sum(_switches(task) for task in Path(f"/proc/{pid}/task").iterdir())
+                switches += sum(map(_switches, _tasks(pid)))
                 peak += _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM") * 1024
         return Usage(cpu, switches, peak)
 
@@ -219,10 +219,17 @@ def family(pid: int) -> list[int]:
     """A process and all its descendants."""
     found = [pid]
     for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
+        for task in _tasks(one):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                found += map(int, task.read_text().split())
+                found += map(int, (task / "children").read_text().split())
     return found
+
+
+def _tasks(pid: int) -> list[Path]:
+    """The threads of a process; none where it has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    return []
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import several
-from bench.process import Calls, add_calls, measured, running
+from bench.process import Calls, add_calls, family, measured, running
 from bench.rounds import Sample
 from bench.setting import command, environment
 
@@ -112,3 +113,10 @@ def test_what_two_processes_use(tmp_path: Path) -> None:
         alone = [replace(daemon, pid=pid, others=()).usage() for pid in both]
         assert daemon.usage().cpu_seconds >= sum(usage.cpu_seconds for usage in alone)
         assert daemon.usage().peak >= sum(usage.peak for usage in alone)
+
+
+def test_a_process_that_has_ended_has_no_family_but_itself() -> None:
+    """Postfix's processes come and go while they are looked at."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert family(process.pid) == [process.pid]
