@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bench import process
+from bench import listening, process
 from bench.growth import grown
 from bench.milters import (
     ALL,
@@ -119,7 +119,7 @@ def _sink(setting: Setting) -> Iterator[Row]:
     address = str(setting.ram / "sink")
     with process.running(
         [setting.program("miltersink"), address],
-        ready=lambda: process.answers(address),
+        ready=lambda: listening.answers(address),
         log=setting.ram / "sink.log",
     ):
         for connections in (8, 64):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import process, receivers, several
+from bench import listening, process, receivers, several
 from bench.rounds import Latency, Sample
 from bench.setting import PEERS, Setting, command, environment
 
@@ -113,7 +113,7 @@ def pymilter(setting: Setting, root: Path) -> AbstractContextManager[Milter]:
 
 def purepythonmilter(_setting: Setting, root: Path) -> AbstractContextManager[Milter]:
     """It knows no Unix sockets: TCP on loopback."""
-    port = str(process.free_port())
+    port = str(listening.free_port())
     words = [sys.executable, str(PEERS / "purepythonmilter_spool.py"), f"{root}/spool", port]
     return _running(root, words, port)
 
@@ -139,7 +139,7 @@ def _running(
     spool.mkdir(parents=True)
     where = address if "/" in address else ("127.0.0.1", int(address))
     with process.running(
-        words, ready=lambda: process.answers(where), log=root / "log", env=env or environment()
+        words, ready=lambda: listening.answers(where), log=root / "log", env=env or environment()
     ) as daemon:
         if "/" in address:
             os.chmod(address, 0o666)  # for Postfix, which is not root

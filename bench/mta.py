@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import place, process
+from bench import listening, place, process
 from bench.logfile import Count
 
 HELD = "smtpd_end_of_data_restrictions = check_client_access static:HOLD\n"
@@ -131,7 +131,7 @@ def missing() -> str | None:
 @contextmanager
 def running(root: Path, *, milter: str = "", extra: str = "") -> Iterator[Server]:
     """Start one whose queue lies below `root`. milter: as in smtpd_milters; extra: more of main.cf."""
-    port = process.free_port()
+    port = listening.free_port()
     for name in ("etc", "queue", "data", "log"):
         (root / name).mkdir(parents=True, exist_ok=True)
     for parent in [root, *root.parents]:  # its users must reach its directories
@@ -143,7 +143,7 @@ def running(root: Path, *, milter: str = "", extra: str = "") -> Iterator[Server
     (root / "etc" / "master.cf").write_text(_MASTER.format(port=port))
     command = ["postfix", "-c", str(root / "etc"), "start-fg"]
     with process.running(
-        command, ready=lambda: process.answers(("127.0.0.1", port)), log=root / "log" / "start"
+        command, ready=lambda: listening.answers(("127.0.0.1", port)), log=root / "log" / "start"
     ):
         master = int((root / "queue" / "pid" / "master.pid").read_text())
         try:

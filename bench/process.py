@@ -1,6 +1,6 @@
 """Daemons that are measured: started, waited for, asked what they have used, traced, ended by pid.
 
-    with running(command, ready=lambda: answers("/run/x.sock"), log=directory / "log") as daemon:
+    with running(command, ready=lambda: listening.answers("/run/x.sock"), log=log) as daemon:
         sample = measured(daemon, work)      # the Sample that work() returns, with CPU, switches, peak
         with traced(daemon.pid) as calls:    # in a run apart: tracing slows the process down many times
             work()
@@ -17,7 +17,6 @@ import os
 import re
 import resource
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -28,8 +27,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.rounds import Sample
-
-Address = str | tuple[str, int]  # the path of a Unix socket, or host and port
 
 START_SECONDS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -136,22 +133,6 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = START_
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:.0f} s in vain: {what}")
         time.sleep(0.002)
-
-
-def answers(address: Address) -> bool:
-    """Whether somebody listens there."""
-    kind = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    with socket.socket(kind) as probe, contextlib.suppress(OSError):
-        probe.connect(address)
-        return True
-    return False
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def measured(daemon: Daemon, work: Callable[[], Sample]) -> Sample:

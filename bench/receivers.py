@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import mta, place, process, several
+from bench import listening, mta, place, process, several
 from bench.setting import PEERS, command, environment
 
 _CONFIGURATION = """\
@@ -35,7 +35,7 @@ class Receiver:
 @contextmanager
 def benno_smtp(root: Path, inbox: Path | None = None) -> Iterator[Receiver]:
     """With its configuration and log in `root`; inbox: there where nothing else is said."""
-    inbox, port = inbox or root / "inbox", process.free_port()
+    inbox, port = inbox or root / "inbox", listening.free_port()
     words = _configured(root, inbox, port)
     with process.running(
         words, ready=lambda: greets(port), log=root / "benno-smtp.log", env=environment()
@@ -66,7 +66,7 @@ def _configured(root: Path, inbox: Path, port: int) -> list[str]:
 @contextmanager
 def aiosmtpd(root: Path) -> Iterator[Receiver]:
     """Stock aiosmtpd with a handler that stores durably."""
-    inbox, port = root / "inbox", process.free_port()
+    inbox, port = root / "inbox", listening.free_port()
     inbox.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, str(PEERS / "aiosmtpd_durable.py"), str(inbox), str(port)]
     with process.running(words, ready=lambda: greets(port), log=root / "aiosmtpd.log") as daemon:
@@ -88,7 +88,7 @@ def postfix(root: Path, afterwards: str = mta.HELD) -> Iterator[Receiver]:
 @contextmanager
 def smtp_sink() -> Iterator[int]:
     """Debian's smtp-sink, which takes all mail and keeps none: the port that it listens on."""
-    port = process.free_port()
+    port = listening.free_port()
     command = ["smtp-sink", "-u", "nobody", f"127.0.0.1:{port}", "256"]
     with process.running(command, ready=lambda: greets(port), log=Path("/dev/null")):
         yield port

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
+
+from bench.listening import free_port
+
+__all__ = ["free_port", "wait_for"]
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
@@ -14,10 +17,3 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 30.0) 
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:.0f} s in vain: {what}")
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
