@@ -30,7 +30,9 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class _Run:
-    """first: seconds to the first mail. fifths: seconds of each fifth. peak: octets."""
+    """first: seconds to the first mail. fifths: seconds of each fifth, the first with the start and its
+    listing, as the others have theirs. peak: octets.
+    """
 
     first: float
     fifths: list[float]
@@ -94,7 +96,7 @@ def _forward(spooled: Path, port: int, sent: int, log: Path) -> _Run:
         process.end(forwarder)
         log.unlink()
     first, *marks = times
-    fifths = [later - earlier for earlier, later in zip(times, marks, strict=False)]
+    fifths = [later - earlier for earlier, later in zip([began, *marks], marks, strict=False)]
     return _Run(first - began, fifths, peak)
 
 
