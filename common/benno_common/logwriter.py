@@ -40,13 +40,14 @@ class StandardError:
 
     def __init__(self) -> None:
         self._fd = os.dup(sys.stderr.fileno())
-        is_socket = stat.S_ISSOCK(os.fstat(self._fd).st_mode)
-        self._socket = socket.socket(fileno=self._fd) if is_socket else None
+        mode = os.fstat(self._fd).st_mode
+        self._socket = socket.socket(fileno=self._fd) if stat.S_ISSOCK(mode) else None
+        self._is_file = stat.S_ISREG(mode)  # which never lets wait, and is not asked each time
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
 
     def take(self, line: bytes, *, wait: bool) -> int:
-        if wait:
+        if wait or self._is_file:
             return os.write(self._fd, line)
         if self._socket is None:  # a pipe that is ready takes PIPE_BUF octets without waiting (pipe(7))
             return os.write(self._fd, line[: select.PIPE_BUF]) if self._poll.poll(0) else 0

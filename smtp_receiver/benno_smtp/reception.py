@@ -63,8 +63,10 @@ class Reception:
         self._mail: Mail | None = None  # begun and not yet committed
         self.fault: str | None = None  # the reply of a mail that will be refused
         self.has_begun = False  # content has come
+        self._envelope = Envelope(command.sender, ())  # with all recipients once content has come
         self._began = 0.0
-        self._reply: str | None = None  # once the commit has ended
+        self._ended: asyncio.Future[None] | None = None  # the commit that is waited for
+        self._reply: str | None = None  # once it has ended
         self._heard = True
         self.binary = command.body == b"BINARYMIME"
 
@@ -143,6 +145,11 @@ class Reception:
         """The client may have gone: perhaps nobody hears the answer."""
         self._heard = False
 
+    def tick(self, now: float) -> None:
+        """Called once in a while: no client waits for a slow disk for ever."""
+        if self._ended is not None and now - self._began > ANSWER_SECONDS:
+            _end(self._ended)
+
     def leave(self) -> None:
         """The client has gone, or wants this mail no more. A mail whose end has come is kept."""
         self._heard = False
@@ -156,27 +163,20 @@ class Reception:
             self._fail(TOO_BIG, f"{self._size} octets came, max_message_size is {limit}")
             return
         if self._mail is None:
-            self._mail = self._shared.drop.begin(self._envelope())
+            self._envelope = Envelope(self._sender, tuple(self._recipients), self._gateway)
+            self._mail = self._shared.drop.begin(self._envelope)
         if data and self._mail.write(data):
             flushed = asyncio.get_running_loop().create_future()
             self._mail.flush(lambda: flushed.set_result(None))
             await flushed
 
-    def _envelope(self) -> Envelope:
-        return Envelope(self._sender, tuple(self._recipients), self._gateway)
-
     async def _commit(self) -> str:
         assert self._mail is not None
         self._began = time.monotonic()
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
+        ended = self._ended = asyncio.get_running_loop().create_future()
         self._mail.commit(lambda outcome: self._committed(outcome, ended))
         self._mail = None  # it can be dropped no more
-        too_late = loop.call_later(ANSWER_SECONDS, _end, ended)
-        try:
-            await ended
-        finally:
-            too_late.cancel()
+        await ended
         if self._reply is None:
             self._heard = False
             reason = f"not durable after {ANSWER_SECONDS:.0f} s; if it will be, it comes twice"
@@ -191,7 +191,7 @@ class Reception:
             self._reply = f"250 2.0.0 Stored as {outcome.name}"
             self._shared.stored(
                 self._ident,
-                self._envelope(),
+                self._envelope,
                 outcome,
                 time.monotonic() - self._began,
                 answered=self._heard,

@@ -27,6 +27,11 @@ class Session(Authenticated):
             self._reception.doubt()
         return super().eof_received()
 
+    def tick(self, now: float) -> None:
+        super().tick(now)
+        if self._reception is not None:
+            self._reception.tick(now)
+
     def forget(self) -> None:
         if self._reception is not None:
             self._reception.leave()

@@ -48,22 +48,23 @@ class DataDecoder:
         if self._held:
             data = self._held + data
         # Looking for one octet is 50 times as fast as for three, and an attachment has no dots.
-        stuffed = b"." in data and _STUFFED in data
-        data = self._cut_and_unstuff(data) if stuffed else self._hold(data)
+        dot = data.find(_STUFFED) if b"." in data else -1
+        data = self._cut_and_unstuff(data, dot) if dot >= 0 else self._hold(data)
         if self._not_sent and data:
             data = data[self._not_sent :]
             self._not_sent = 0
         return data
 
-    def _cut_and_unstuff(self, data: bytes) -> bytes:
-        end = data.find(_END)
+    def _cut_and_unstuff(self, data: bytes, dot: int) -> bytes:
+        """dot: where the first _STUFFED stands, which in most mails is the _END."""
+        end = dot if data.startswith(_END, dot) else data.find(_END, dot)
         if end < 0:
             data = self._hold(data)
         else:
             self.ended = True
             self.rest = data[end + len(_END) :]
             data = data[: end + len(_CRLF)]
-        return data.replace(_STUFFED, _CRLF)
+        return data if end == dot else data.replace(_STUFFED, _CRLF)
 
     def _hold(self, data: bytes) -> bytes:
         """Keeps back the longest end of the data with which an _END can begin."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import select
 import socket
 import sys
 import threading
@@ -174,3 +175,23 @@ def test_no_thread_can_be_had(
     assert kept[:-1] == list(range(len(kept) - 1))
     assert kept[-1] == LINES
     assert str(LINES + 1 - len(kept)) + " lines of the log were lost" in text
+
+
+def test_a_file_takes_all_at_once(
+    tmp_path: Path, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not a pipe, which may take only a part, and says so when asked."""
+    with standard_error(os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY)):
+        logtarget.setup("benno-test", "journal")
+    calls: list[int] = []
+    write = os.write
+
+    def counted(fd: int, line: bytes) -> int:
+        calls.append(len(line))
+        return write(fd, line)
+
+    monkeypatch.setattr(os, "write", counted)
+    logger.info("line 1 %s", "x" * 3 * select.PIPE_BUF)
+    logger.info("line 2")
+    assert [len(line) for line in (tmp_path / "log").read_bytes().splitlines(True)] == calls
+    assert len(calls) == 2

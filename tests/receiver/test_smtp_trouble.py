@@ -27,7 +27,6 @@ GOOD = (b"a@b", (b"c@d",), SMALL)
 
 # Reached by every mail when its content begins; by each piece or at the end; by large mails only.
 FIRST_PLACES = [
-    "benno_smtp-reception.Reception._envelope",
     "benno_common-maildrop.MailDrop.begin",
     "benno_common-mail.Encoder.start",
 ]
