@@ -12,7 +12,6 @@ import errno
 import os
 import socket
 import stat
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from benno_common.listener import (
     parse_address,
 )
 from benno_common.service import Exit
+from unprivileged import public_directory
 from waiting import free_port
 
 UNAVAILABLE, NOPERM, CONFIG = 69, 77, 78  # sysexits.h
@@ -91,9 +91,8 @@ def unprivileged() -> Iterator[None]:
 @pytest.fixture
 def public() -> Iterator[Path]:
     """A directory that others can look into but not write to."""
-    with tempfile.TemporaryDirectory() as path:
-        os.chmod(path, 0o755)
-        yield Path(path)
+    with public_directory() as path:
+        yield path
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,11 +16,10 @@ import daemon
 from benno_milter import program
 from load import send
 from mta import MTA
+from unprivileged import as_nobody, expect_that_it_ran, public_directory
 from waiting import free_port, wait_for
 
 pytestmark = pytest.mark.slow
-
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def start(*arguments: str, wrapper: Sequence[str] = ()) -> tuple[int, str]:
@@ -39,14 +36,6 @@ def spool(tmp_path: Path) -> Path:
     return spool
 
 
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A directory that every user can reach; those of pytest belong to root alone."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
-
-
 def test_no_such_directory(tmp_path: Path) -> None:
     code, said = start("-p", f"unix:{tmp_path}/sock", "-o", f"{tmp_path}/missing")
     assert code == os.EX_CONFIG
@@ -54,19 +43,15 @@ def test_no_such_directory(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_directory_that_is_not_writable(public: Path) -> None:
-    wrapper: Sequence[str] = ()
-    if os.geteuid() == 0:
-        if not shutil.which("setpriv"):
-            pytest.skip("setpriv is not installed")
-        wrapper = NOBODY
-    (public / "spool").mkdir(mode=0o555)
-    code, said = start("-p", f"unix:{public}/sock", "-o", f"{public}/spool", wrapper=wrapper)
-    if code in {126, 127} or "ModuleNotFoundError" in said:
-        pytest.skip("an unprivileged user cannot run this Python")
-    assert code == os.EX_NOPERM
-    assert f"spool: {public}/spool: Permission denied" in said
-    assert os.listdir(public) == ["spool"]
+def test_directory_that_is_not_writable() -> None:
+    with public_directory() as public:
+        (public / "spool").mkdir(mode=0o555)
+        arguments = ("-p", f"unix:{public}/sock", "-o", f"{public}/spool")
+        code, said = start(*arguments, wrapper=as_nobody())
+        expect_that_it_ran(code, said)
+        assert code == os.EX_NOPERM
+        assert f"spool: {public}/spool: Permission denied" in said
+        assert os.listdir(public) == ["spool"]
 
 
 def test_something_else_at_the_socket_path(tmp_path: Path, spool: Path) -> None:
