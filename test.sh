@@ -51,8 +51,7 @@ elif [ -z "$quick" ]; then
     packages="$packages postfix miltertest strace swaks xfsprogs e2fsprogs mount openssl procps shellcheck"
     packages="$packages gcc libc6-dev libmilter-dev"  # for the benchmarks' programs
     packages="$packages btrfs-progs bindfs nftables iproute2 util-linux stunnel4"
-    # For Sendmail, which is only unpacked: Debian installs one mail server.
-    packages="$packages m4 libwrap0"
+    packages="$packages m4" # for Sendmail's configuration
 fi
 if [ -z "$quick" ] && command -v javac >/dev/null; then
     packages="$packages libmail-java"
@@ -96,26 +95,32 @@ if [ -n "$long" ]; then
     PYTHONPATH=tests exec .venv/bin/python -m pytest -q -p tally --timeout 0 $long
 fi
 
-if [ -z "$quick" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! [ -d .venv/sendmail ]; then
-    echo "test.sh: unpacking sendmail-bin and sendmail-cf in .venv/sendmail"
-    mkdir .venv/debs
-    (cd .venv/debs && apt-get update -q >/dev/null && apt-get download -q sendmail-bin sendmail-cf >/dev/null 2>&1)
-    for deb in .venv/debs/*.deb; do
-        dpkg -x "$deb" .venv/sendmail
-    done
-    rm -r .venv/debs
-fi
-
-if [ -z "$quick" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! [ -d .venv/exim ]; then
-    libraries=$(apt-cache depends exim4-daemon-light | awk '/ Depends: lib/ {print $2}')
+# unpack NAME PACKAGE...: a mail server in .venv/NAME, as Debian installs only one, with the first one's libraries
+unpack() {
+    name=$1
+    shift
+    if [ -d ".venv/$name" ]; then
+        return
+    fi
+    apt-get update -q >/dev/null
+    libraries=$(apt-cache depends "$1" | awk '/ Depends: lib/ {print $2}')
     # shellcheck disable=SC2086 # several words
-    echo "test.sh: unpacking exim4-daemon-light in .venv/exim, installing its libraries" $libraries
+    echo "test.sh: unpacking $* in .venv/$name, installing" $libraries
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $libraries >/dev/null
+    rm -rf .venv/debs
     mkdir .venv/debs
-    (cd .venv/debs && apt-get download -q exim4-daemon-light >/dev/null 2>&1)
-    dpkg -x .venv/debs/*.deb .venv/exim
+    (cd .venv/debs && apt-get download -q "$@" >/dev/null 2>&1)
+    for deb in .venv/debs/*.deb; do
+        dpkg -x "$deb" .venv/debs/tree
+    done
+    mv .venv/debs/tree ".venv/$name"
     rm -r .venv/debs
+}
+
+if [ -z "$quick" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    unpack sendmail sendmail-bin sendmail-cf
+    unpack exim exim4-daemon-light
 fi
 
 .venv/bin/ruff check .
