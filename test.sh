@@ -110,7 +110,7 @@ unpack() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $libraries >/dev/null
     rm -rf .venv/debs
     mkdir .venv/debs
-    (cd .venv/debs && apt-get download -q "$@" >/dev/null 2>&1)
+    (cd .venv/debs && apt-get download -q "$@" >/dev/null)
     for deb in .venv/debs/*.deb; do
         dpkg -x "$deb" .venv/debs/tree
     done

@@ -218,7 +218,10 @@ async def _tick(sessions: Sessions) -> None:
         await asyncio.sleep(TICK_SECONDS)
         now = time.monotonic()
         for session in list(sessions.connections):
-            session.tick(now)
+            try:
+                session.tick(now)
+            except Exception as error:  # noqa: BLE001 - the clock of all others goes on
+                log.unexpected(None, error)
         sessions.drop.recheck()  # no mail is judged by an old look at the disk
 
 

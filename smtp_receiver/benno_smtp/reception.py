@@ -63,7 +63,7 @@ class Reception:
         self._mail: Mail | None = None  # begun and not yet committed
         self.fault: str | None = None  # the reply of a mail that will be refused
         self.has_begun = False  # content has come
-        self._envelope = Envelope(command.sender, ())  # with all recipients once content has come
+        self._envelope: Envelope | None = None  # once content has come
         self._began = 0.0
         self._ended: asyncio.Future[None] | None = None  # the commit that is waited for
         self._reply: str | None = None  # once it has ended
@@ -146,7 +146,7 @@ class Reception:
         self._heard = False
 
     def tick(self, now: float) -> None:
-        """Called once in a while: no client waits for a slow disk for ever."""
+        """Called once in a while: the answer to a mail is not waited for for ever."""
         if self._ended is not None and now - self._began > ANSWER_SECONDS:
             _end(self._ended)
 
@@ -163,8 +163,8 @@ class Reception:
             self._fail(TOO_BIG, f"{self._size} octets came, max_message_size is {limit}")
             return
         if self._mail is None:
-            self._envelope = Envelope(self._sender, tuple(self._recipients), self._gateway)
-            self._mail = self._shared.drop.begin(self._envelope)
+            envelope = Envelope(self._sender, tuple(self._recipients), self._gateway)
+            self._mail, self._envelope = self._shared.drop.begin(envelope), envelope
         if data and self._mail.write(data):
             flushed = asyncio.get_running_loop().create_future()
             self._mail.flush(lambda: flushed.set_result(None))
@@ -188,6 +188,7 @@ class Reception:
         """The mail is durable, or never will be."""
         _end(ended)
         if isinstance(outcome, Stored):
+            assert self._envelope is not None
             self._reply = f"250 2.0.0 Stored as {outcome.name}"
             self._shared.stored(
                 self._ident,
