@@ -220,8 +220,9 @@ async def _tick(sessions: Sessions) -> None:
         for session in list(sessions.connections):
             try:
                 session.tick(now)
-            except Exception as error:  # noqa: BLE001 - the clock of all others goes on
+            except Exception as error:  # noqa: BLE001 - the others' clock goes on; this one has none
                 log.unexpected(None, error)
+                session.close()
         sessions.drop.recheck()  # no mail is judged by an old look at the disk
 
 

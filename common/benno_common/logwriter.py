@@ -42,7 +42,7 @@ class StandardError:
         self._fd = os.dup(sys.stderr.fileno())
         mode = os.fstat(self._fd).st_mode
         self._socket = socket.socket(fileno=self._fd) if stat.S_ISSOCK(mode) else None
-        self._is_file = stat.S_ISREG(mode)  # which poll(2) says of that it is ready, always
+        self._is_file = stat.S_ISREG(mode)  # poll(2) always calls it ready
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
 
